@@ -1,0 +1,16 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Makes ``ansible_collections.hx_infra.llm`` importable, wherever the checkout stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible.utils.collection_loader import _collection_finder as finder
+
+ROOT = Path(__file__).resolve().parent.parent
+
+if not finder.AnsibleCollectionConfig.collection_finder:
+    finder._AnsibleCollectionFinder(paths=[str(ROOT / "collections")])._install()

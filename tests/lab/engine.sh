@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026, hx_infra.llm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Prints the container engine that the lab uses: LAB_ENGINE when set, else the first that answers.
+set -euo pipefail
+for engine in ${LAB_ENGINE:-docker podman}; do
+  if command -v "$engine" >/dev/null 2>&1 && "$engine" info >/dev/null 2>&1; then
+    printf '%s\n' "$engine"
+    exit 0
+  fi
+done
+echo "no container engine answers: install and start Docker or Podman" >&2
+exit 1

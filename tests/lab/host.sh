@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026, hx_infra.llm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# The lab's hosts: systemd containers with real ext4 loop disks. Every command works on what it
+# finds and prints "changed" when it changed something.
+#   host.sh ENGINE network-up NETWORK
+#   host.sh ENGINE up HOST IMAGE NETWORK DIR DISKSIZE|none
+#   host.sh ENGINE seed HOST
+#   host.sh ENGINE down HOST DIR
+#   host.sh ENGINE destroy PREFIX NETWORK IMAGENAME DIR
+set -euo pipefail
+
+engine=$1
+command=$2
+shift 2
+prefix=hx-llm-lab
+
+loops_of() { # files below $1 that have a loop device, also deleted ones: prints device names
+  losetup --list --noheadings --raw --output NAME,BACK-FILE |
+    awk -v top="$1" 'index($2, top) == 1 { print $1 }'
+}
+
+detach() { # DISK-FILE-OR-FOLDER
+  local device
+  for device in $(loops_of "$1"); do
+    losetup --detach "$device"
+    echo changed
+  done
+}
+
+attach() { # FILE SIZE: prints the device on descriptor 3
+  local device
+  if [ ! -f "$1" ]; then
+    mkdir -p "$(dirname "$1")"
+    truncate -s "$2" "$1"
+    mkfs.ext4 -q -L bulk "$1"
+  fi
+  device=$(loops_of "$1" | head -n 1)
+  if [ -z "$device" ]; then
+    device=$(losetup --find --show "$1")
+  fi
+  printf '%s\n' "$device" >&3
+}
+
+cgroup_arguments() {
+  if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
+    # cgroup v2: the host remounts its own tree writable before systemd starts.
+    printf '%s\n' --cgroupns private
+  else
+    printf '%s\n' --cgroupns private -v /sys/fs/cgroup/systemd:/sys/fs/cgroup/systemd:rw
+  fi
+}
+
+init_command() {
+  if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
+    printf '%s\n' sh -c 'mount -o remount,rw /sys/fs/cgroup && exec /sbin/init'
+  else
+    printf '%s\n' /sbin/init
+  fi
+}
+
+wait_for_systemd() { # CONTAINER
+  local state _
+  for _ in $(seq 1 120); do
+    state=$("$engine" exec "$1" systemctl is-system-running 2>/dev/null || true)
+    case $state in
+      running) return 0 ;;
+      degraded)
+        "$engine" exec "$1" systemctl --failed --no-pager >&2
+        echo "$1: systemd is degraded" >&2
+        return 1
+        ;;
+    esac
+    sleep 0.5
+  done
+  echo "$1: systemd did not reach 'running' within 60 s (last: ${state:-no answer})" >&2
+  return 1
+}
+
+host_up() { # HOST IMAGE NETWORK DIR SIZE
+  local host=$1 image=$2 network=$3 dir=$4 size=$5 name=$prefix-$1 device='' wanted
+  local -a arguments cgroup init
+  dir=$(cd "$dir" && pwd -P)
+  if [ "$size" != none ]; then
+    exec 3>"$dir/device"
+    attach "$dir/disks/$host.img" "$size"
+    exec 3>&-
+    device=$(cat "$dir/device")
+    rm -f "$dir/device"
+  fi
+  wanted="$image $device"
+  if [ "$("$engine" inspect -f '{{.State.Running}} {{index .Config.Labels "hx.lab"}}' "$name" 2>/dev/null)" = "true $wanted" ]; then
+    wait_for_systemd "$name"
+    return 0
+  fi
+  "$engine" rm -f "$name" >/dev/null 2>&1 || true
+  arguments=(
+    --name "$name" --hostname "$host" --network "$network" --network-alias "$host"
+    --label "hx.lab=$wanted" --stop-signal SIGRTMIN+3
+    --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SYS_PTRACE --cap-add SYS_NICE --cap-add MKNOD
+    --cap-add LINUX_IMMUTABLE
+    --security-opt seccomp=unconfined --security-opt apparmor=unconfined
+    --tmpfs /run --tmpfs /run/lock --tmpfs /tmp:exec
+    -v "$dir/share:/lab:ro"
+  )
+  [ -z "$device" ] || arguments+=(--device "$device:/dev/sda1")
+  mapfile -t cgroup < <(cgroup_arguments)
+  mapfile -t init < <(init_command)
+  "$engine" run --detach "${arguments[@]}" "${cgroup[@]}" "$image" "${init[@]}" >/dev/null
+  wait_for_systemd "$name"
+  echo changed
+}
+
+case $command in
+  network-up)
+    if ! "$engine" network inspect "$1" >/dev/null 2>&1; then
+      "$engine" network create "$1" >/dev/null
+      echo changed
+    fi
+    ;;
+  up) host_up "$@" ;;
+  seed) "$engine" exec "$prefix-$1" bash /lab/seed/seed.sh "$1" ;;
+  down)
+    if "$engine" inspect "$prefix-$1" >/dev/null 2>&1; then
+      "$engine" rm -f -v "$prefix-$1" >/dev/null
+      echo changed
+    fi
+    dir=$(cd "$2" 2>/dev/null && pwd -P) || exit 0
+    detach "$dir/disks/$1.img"
+    rm -f "$dir/disks/$1.img"
+    ;;
+  destroy)
+    for name in $("$engine" ps -a --filter "name=^$1-" --format '{{.Names}}'); do
+      "$engine" rm -f -v "$name" >/dev/null
+      echo changed
+    done
+    if "$engine" network inspect "$2" >/dev/null 2>&1; then
+      "$engine" network rm "$2" >/dev/null
+      echo changed
+    fi
+    for tag in $("$engine" images --format '{{.Repository}}:{{.Tag}}' | grep -E "(^|/)$3:" || true); do
+      "$engine" rmi "$tag" >/dev/null
+      echo changed
+    done
+    if dir=$(cd "$4" 2>/dev/null && pwd -P); then
+      detach "$dir/disks/"
+      rm -rf "$dir"
+      echo changed
+    fi
+    ;;
+  *)
+    echo "host.sh: unknown command '$command'" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026, hx_infra.llm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Runs inside a lab host, once: installs the simulators and seeds the state that the users describe.
+#   seed.sh llm-01|llm-02|registry
+set -euo pipefail
+
+host=$1
+done_marker=/var/lib/hx-lab/seeded
+[ ! -e "$done_marker" ] || exit 0
+
+base=/opt/hx-infrastructure
+node=$base/$host
+start_order=()
+
+simulated_gpu() { # PROFILE
+  install -D -m 0755 /lab/sim_gpu/libnvidia-ml.so.1 /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1
+  install -m 0755 /lab/sim_gpu/nvidia-smi /usr/bin/nvidia-smi
+  install -D -m 0644 "/lab/profiles/$1.conf" /etc/sim-gpu/profile.conf
+  echo 'd /dev/shm/sim-gpu 1777 root root -' >/etc/tmpfiles.d/sim-gpu.conf
+  systemd-tmpfiles --create sim-gpu.conf
+  ldconfig
+}
+
+accounts() {
+  # As the vendor's installer makes it.
+  useradd --system --uid 999 --user-group --shell /bin/false --create-home \
+    --home-dir /usr/share/ollama ollama
+  usermod --append --groups video ollama
+  useradd --uid 1000 --create-home --shell /bin/bash agent0
+}
+
+vendor_install() { # VERSION MODELS-DIR
+  tar -C /usr/local -xzf "/lab/releases/v$1/ollama-linux-amd64.tgz"
+  cat >/etc/systemd/system/ollama.service <<UNIT
+[Unit]
+Description=Ollama Service
+After=network-online.target
+
+[Service]
+ExecStart=/usr/local/bin/ollama serve
+User=ollama
+Group=ollama
+Restart=always
+RestartSec=3
+Environment="PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+Environment="OLLAMA_MODELS=$2"
+Environment="OLLAMA_NOPRUNE=1"
+Environment="OLLAMA_HOST=0.0.0.0:11434"
+
+[Install]
+WantedBy=default.target
+UNIT
+  start_order+=(ollama.service)
+}
+
+disk_at() { # MOUNT-POINT
+  local unit
+  mkdir -p "$1"
+  unit=$(systemd-escape --path --suffix=mount "$1")
+  cat >"/etc/systemd/system/$unit" <<UNIT
+[Unit]
+Description=Bulk storage
+
+[Mount]
+What=/dev/sda1
+Where=$1
+Type=ext4
+
+[Install]
+WantedBy=local-fs.target
+UNIT
+  systemctl daemon-reload
+  systemctl enable --quiet --now "$unit"
+}
+
+seed_llm_01() {
+  local script place
+  accounts
+  simulated_gpu rtx-4070-ti-x2
+  mkdir -p "$node"/{config/ollama,scripts/service/ollama,health,logs,models}
+
+  # The disk stands inside the node's tree, by unit and by fstab.
+  disk_at "$node/data/llm_bulk_storage"
+  echo "/dev/sda1 $node/data/llm_bulk_storage ext4 defaults 0 2" >>/etc/fstab
+  place=$node/data/llm_bulk_storage
+  mkdir -p "$place/archive"
+  head -c 300000 /dev/zero | tr '\0' 'x' >"$place/archive/2025-07-prompts.jsonl"
+  echo 'moved from the old workstation, keep' >"$place/archive/README"
+  chown -R agent0:agent0 "$place"
+
+  # The store is on the root file system; who copied what can still be seen in its owners.
+  cp -a --sparse=always /lab/models/llm-01 "$node/models/production"
+  chown -R ollama:ollama "$node/models/production"
+  chown agent0:agent0 "$node/models" "$node/models/production"
+  find "$node/models/production/blobs" -name '*-partial*' -exec touch -d '12 days ago' {} +
+  find "$node/models/production/blobs" -name '*-partial-[0-4]*' -exec chown agent0:agent0 {} +
+  find "$node/models/production/manifests" -type f -path '*qwen3*' -exec chown root:root {} +
+  chmod -R o+rX "$node"
+
+  vendor_install 0.11.4 "$node/models/production"
+
+  cat >"$node/config/ollama/ollama.env" <<'ENVFILE'
+# ollama settings llm-01  (agent0, edited by hand)
+OLLAMA_MODELS="/data/llm_bulk_storage"
+OLLAMA_HOST='0.0.0.0:11434'
+ export MODEL_LLAMA3_2_3B = "llama3.2:3b"   # 2.0 GB
+OLLAMA_MODEL_QWEN='qwen3:1.7b'
+this line was pasted by mistake
+MODEL_PHI3=phi3:latest
+OLLAMA_MODELS_AVAILABLE="llama3.2:3b,phi3:latest"
+OLLAMA_MODELS_COUNT=2
+ENVFILE
+  printf 'OLLAMA_KEEP_ALIVE=5m\r\n' >>"$node/config/ollama/ollama.env"
+  chown -R agent0:agent0 "$node/config"
+  chmod 0777 "$node/config"
+  chmod 0666 "$node/config/ollama/ollama.env"
+
+  for script in start stop restart status; do
+    cat >"$node/scripts/service/ollama/$script.sh" <<SCRIPT
+#!/bin/bash
+# llm-01 local copy
+systemctl $script ollama
+echo OK
+SCRIPT
+  done
+  chmod 0777 "$node"/scripts/service/ollama/*.sh
+  chown -R agent0:agent0 "$node/scripts"
+  printf 'restart ollama if slow\n' >"$node/health/notes.txt"
+  chmod 0666 "$node/health/notes.txt"
+  chmod 0777 "$node/health" "$node/logs"
+}
+
+seed_llm_02() {
+  accounts
+  simulated_gpu rtx-5060-ti-x2
+  mkdir -p "$node"/{config/ollama,scripts,health,logs/gpu,data,models} /mnt
+  disk_at /data/llm_bulk_storage
+  ln -s /data/llm_bulk_storage "$node/data/llm_bulk_storage"
+  mkdir -p /data/llm_bulk_storage/ollama
+  cp -a --sparse=always /lab/models/llm-02 /data/llm_bulk_storage/ollama/models
+  chown -R ollama:ollama /data/llm_bulk_storage/ollama
+  ln -s /data/llm_bulk_storage/ollama/models /mnt/active_llm_models
+  vendor_install 0.11.4 /mnt/active_llm_models
+}
+
+seed_registry() {
+  mkdir -p /var/lib/sim-registry
+  cat >/etc/systemd/system/sim-registry.service <<'UNIT'
+[Unit]
+Description=Simulated model registry and release server of the lab
+
+[Service]
+ExecStart=/usr/bin/python3 /lab/sim_registry.py --host 0.0.0.0 --port 5000 --store /lab/models/registry --releases /lab/releases --releases-port 8080
+Environment=PYTHONDONTWRITEBYTECODE=1
+DynamicUser=yes
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+  start_order+=(sim-registry.service)
+}
+
+"seed_${host//-/_}"
+systemctl daemon-reload
+systemctl enable --quiet --now "${start_order[@]}"
+for _ in $(seq 1 100); do
+  [ "$host" != registry ] || break
+  if curl --silent --fail --max-time 5 http://127.0.0.1:11434/api/version >/dev/null; then
+    break
+  fi
+  sleep 0.2
+done
+mkdir -p "$(dirname "$done_marker")"
+date --utc +%FT%TZ >"$done_marker"
+echo changed

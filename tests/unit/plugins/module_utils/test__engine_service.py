@@ -1,0 +1,73 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.hx_infra.llm.plugins.module_utils import _engine_service as service
+
+HEALTHY = {
+    "LoadState": "loaded",
+    "ActiveState": "active",
+    "UnitFileState": "enabled",
+    "NeedDaemonReload": "no",
+    "ActiveEnterTimestampMonotonic": "5000000",
+}
+
+
+@pytest.mark.parametrize(
+    ("state", "changed", "newer", "wanted"),
+    [
+        ({}, False, [], []),
+        ({}, True, [], ["reload_systemd", "restart"]),
+        ({}, False, ["/etc/x"], ["restart"]),
+        ({"NeedDaemonReload": "yes"}, False, ["/etc/x"], ["reload_systemd", "restart"]),
+        ({"ActiveState": "failed"}, False, [], ["start"]),
+        ({"ActiveState": "inactive", "UnitFileState": "disabled"}, False, [], ["enable", "start"]),
+        (
+            {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""},
+            True,
+            [],
+            ["reload_systemd", "enable", "start"],
+        ),
+    ],
+)
+def test_plan(state, changed, newer, wanted):
+    plan = service.plan("o.service", {**HEALTHY, **state}, True, changed, newer)
+    assert [item["action"] for item in plan] == wanted
+
+
+def test_a_unit_that_need_not_start_at_boot_is_left_as_it_is():
+    assert service.plan("o", {**HEALTHY, "UnitFileState": "disabled"}, False, False, []) == []
+
+
+def test_commands_follow_the_plan():
+    plan = service.plan("o.service", {**HEALTHY, "ActiveState": "failed"}, True, True, [])
+    assert service.commands(plan) == [
+        ["systemctl", "daemon-reload"],
+        ["systemctl", "start", "o.service"],
+    ]
+
+
+def test_started_at_is_wall_clock_and_zero_for_a_stopped_service():
+    assert service.started_at(HEALTHY, now=1000.0, monotonic=25.0) == 980.0
+    assert service.started_at({**HEALTHY, "ActiveState": "failed"}, 1000.0, 25.0) == 0.0
+    broken = {**HEALTHY, "ActiveEnterTimestampMonotonic": "n/a"}
+    assert service.started_at(broken, 1000.0, 25.0) == 0.0
+
+
+def test_newer_files_ignores_missing_ones(tmp_path):
+    file = tmp_path / "unit"
+    file.write_text("x")
+    changed = os.stat(file).st_ctime
+    paths = [str(file), str(tmp_path / "missing")]
+    assert service.newer_files(paths, changed - 1) == [str(file)]
+    assert service.newer_files(paths, changed + 1) == []
+
+
+def test_parse_show_keeps_values_with_equals_signs():
+    assert service.parse_show("A=b=c\nnothing\nD=\n") == {"A": "b=c", "D": ""}
