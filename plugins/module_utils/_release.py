@@ -59,6 +59,19 @@ def parse_checksum(text: str) -> str:
     return match.group(1)
 
 
+def checksum_from_list(text: str, filename: str, source: str) -> str:
+    """Find a file's line in a ``sha256sum`` list, whose names may start with ``./`` or ``*``.
+
+    Raises:
+        HostError: the list has no line for the file.
+    """
+    for line in text.splitlines():
+        digest, _separator, name = line.strip().partition(" ")
+        if name.strip().lstrip("*").replace("./", "", 1) == filename:
+            return parse_checksum(digest)
+    raise HostError(f"{source} has no line for {filename}.", "Is it the same release's list?")
+
+
 def plan(found: str, wanted: str, unfinished: bool, url: str, prefix: str) -> list[dict[str, Any]]:
     """Decide whether the release has to be installed.
 

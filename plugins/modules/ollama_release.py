@@ -38,7 +38,9 @@ options:
     type: str
     required: true
   checksum:
-    description: The archive's SHA-256, with or without C(sha256:) in front.
+    description:
+      - The archive's SHA-256, with or without C(sha256:) in front; or C(sha256:) and the address of the
+        release's C(sha256sum.txt), in which the archive's name is looked up.
     type: str
     required: true
   prefix:
@@ -96,13 +98,31 @@ from ansible_collections.hx_infra.llm.plugins.module_utils import _release as re
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 
 
+def fetch(url: str, timeout: int) -> Any:
+    """Open an address for reading."""
+    try:
+        return open_url(url, timeout=timeout, http_agent="hx_infra.llm")
+    except Exception as error:  # open_url raises a dozen unrelated classes
+        raise HostError(f"{url} can't be fetched: {error}.") from error
+
+
+def archive_name(url: str) -> str:
+    return os.path.basename(url.split("?")[0])
+
+
+def resolve_checksum(text: str, url: str, timeout: int) -> str:
+    """Return the 64 hex digits, from the text itself or from the list that it points to."""
+    source = text[len("sha256:") :] if text.startswith("sha256:") else text
+    if "://" not in source:
+        return release.parse_checksum(text)
+    listing = fetch(source, timeout).read().decode("utf-8", "replace")
+    return release.checksum_from_list(listing, archive_name(url), source)
+
+
 def download(url: str, target: str, timeout: int) -> None:
     """Fetch ``url`` into ``target``, under a temporary name until it is complete."""
     partial = target + ".partial"
-    try:
-        response = open_url(url, timeout=timeout, http_agent="hx_infra.llm")
-    except Exception as error:  # open_url raises a dozen unrelated classes
-        raise HostError(f"{url} can't be fetched: {error}.") from error
+    response = fetch(url, timeout)
     with open(partial, "wb") as handle:
         shutil.copyfileobj(response, handle, 1024 * 1024)
         handle.flush()
@@ -114,7 +134,7 @@ def install(module: AnsibleModule, checksum: str, marker: str) -> None:
     params = module.params
     cache = params["cache"]
     os.makedirs(cache, mode=0o755, exist_ok=True)
-    archive = os.path.join(cache, os.path.basename(params["url"].split("?")[0]))
+    archive = os.path.join(cache, archive_name(params["url"]))
     if not (os.path.isfile(archive) and release.file_sha256(archive) == checksum):
         download(params["url"], archive, params["timeout"])
     release.verify_archive(archive, checksum)
@@ -157,7 +177,10 @@ def main() -> None:
         "diff": {"before": f"Ollama {found or 'none'}\n", "after": f"Ollama {wanted}\n"},
     }
     try:
-        checksum = release.parse_checksum(params["checksum"])
+        # Also in check mode: a release that can't be verified is refused before anything changes.
+        checksum = ""
+        if plan:
+            checksum = resolve_checksum(params["checksum"], params["url"], params["timeout"])
         if plan and not module.check_mode:
             install(module, checksum, marker)
             after = release.installed_version(binary, module.run_command)

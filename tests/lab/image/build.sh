@@ -18,7 +18,7 @@ if "$engine" image inspect "$name:$tag" >/dev/null 2>&1; then
 fi
 
 packages=systemd,systemd-sysv,dbus,python3,python3-venv,iproute2,e2fsprogs,procps,zstd,acl
-packages+=,curl,ca-certificates,logrotate,psmisc,kmod,git
+packages+=,sudo,curl,ca-certificates,logrotate,psmisc,kmod,git
 sources=("deb http://deb.debian.org/debian bookworm main")
 for candidate in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do
   if [ -s "$candidate" ] && grep -q bookworm "$candidate"; then

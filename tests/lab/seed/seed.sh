@@ -152,7 +152,7 @@ seed_registry() {
 Description=Simulated model registry and release server of the lab
 
 [Service]
-ExecStart=/usr/bin/python3 /lab/sim_registry.py --host 0.0.0.0 --port 5000 --store /lab/models/registry --releases /lab/releases --releases-port 8080
+ExecStart=/usr/bin/python3 /lab/sim_registry.py --bind 0.0.0.0 --port 5000 --store /lab/models/registry --releases /lab/releases --releases-port 8080
 Environment=PYTHONDONTWRITEBYTECODE=1
 DynamicUser=yes
 Restart=always
@@ -167,10 +167,17 @@ UNIT
 "seed_${host//-/_}"
 systemctl daemon-reload
 systemctl enable --quiet --now "${start_order[@]}"
-for _ in $(seq 1 100); do
-  [ "$host" != registry ] || break
-  if curl --silent --fail --max-time 5 http://127.0.0.1:11434/api/version >/dev/null; then
+case $host in
+  registry) answers=http://127.0.0.1:8080/v0.11.4/sha256sum.txt ;;
+  *) answers=http://127.0.0.1:11434/api/version ;;
+esac
+for attempt in $(seq 1 100); do
+  if curl --silent --fail --max-time 5 --output /dev/null "$answers"; then
     break
+  fi
+  if [ "$attempt" -eq 100 ]; then
+    echo "$host: $answers did not answer within 20 s" >&2
+    exit 1
   fi
   sleep 0.2
 done

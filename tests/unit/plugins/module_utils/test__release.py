@@ -116,3 +116,14 @@ def test_a_wrong_checksum_removes_the_download(tmp_path):
     with pytest.raises(HostError, match=r"wanted 0{64}"):
         _release.verify_archive(str(path), "0" * 64)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("line", ["{0}  ./a.tgz", "{0}  a.tgz", "{0} *a.tgz"])
+def test_checksum_from_list_knows_the_spellings(line):
+    text = "f" * 64 + "  ./b.tgz\n" + line.format("a" * 64) + "\n"
+    assert _release.checksum_from_list(text, "a.tgz", "http://x/list") == "a" * 64
+
+
+def test_checksum_from_list_names_the_file_that_is_missing():
+    with pytest.raises(HostError, match=r"http://x/list has no line for a\.tgz"):
+        _release.checksum_from_list("f" * 64 + "  ./b.tgz\n", "a.tgz", "http://x/list")

@@ -1,0 +1,75 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Prints figures for docs/performance.md; asserts nothing about time.
+
+Needs a lab that is up (``make lab``). Every figure names what was measured and how often.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def playbook(*arguments):
+    """Run a playbook; return its wall-clock seconds and its recap for llm-01."""
+    begin = time.monotonic()
+    process = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.monotonic() - begin
+    if process.returncode:
+        sys.exit(f"{' '.join(arguments)} failed:\n{process.stdout[-4000:]}{process.stderr[-2000:]}")
+    recap = re.search(r"^(?:llm-01|localhost)\s+:(.*)$", process.stdout, re.M)
+    return seconds, " ".join(recap[1].split()) if recap else ""
+
+
+def show(name, samples, unit, note=""):
+    middle = statistics.median(samples)
+    spread = f"{min(samples):.1f} .. {max(samples):.1f}"
+    print(f"{name:44} {middle:8.1f} {unit:3} ({spread}, n={len(samples)}) {note}")
+
+
+def main():
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    reset, first, check, second = [], [], [], []
+    notes = {}
+    for _ in range(runs):
+        seconds, _recap = playbook("tests/lab/reset.yml", "-e", "lab_only=llm-01")
+        reset.append(seconds)
+        seconds, notes["check"] = playbook("playbooks/remediate.yml", "-l", "llm-01", "--check")
+        check.append(seconds)
+        seconds, notes["first"] = playbook("playbooks/remediate.yml", "-l", "llm-01")
+        first.append(seconds)
+        seconds, notes["second"] = playbook("playbooks/remediate.yml", "-l", "llm-01")
+        second.append(seconds)
+    print(f"{os.cpu_count()} cores, {runs} rounds, median (min .. max)")
+    show("bring llm-01's drift back", reset, "s")
+    show("remediate --check, drifted host", check, "s", notes["check"])
+    show("remediate, drifted host", first, "s", notes["first"])
+    show("remediate, healthy host", second, "s", notes["second"])
+    ratio = statistics.median(second) / statistics.median(first)
+    print(f"healthy host / drifted host: {ratio:.2f}")
+    latest = json.loads((ROOT / "runs" / "llm-01" / "latest.json").read_text())
+    interruption = (latest.get("data") or {}).get("interruption")
+    if interruption:
+        print(f"interruption by the storage move: {interruption}")
+
+
+if __name__ == "__main__":
+    main()
