@@ -20,5 +20,5 @@ if [ "$#" -eq 0 ]; then
   done
 fi
 for scenario in "$@"; do
-  molecule "${base[@]}" test --scenario-name "$scenario"
+  molecule "${base[@]}" test --destroy=never --scenario-name "$scenario"
 done

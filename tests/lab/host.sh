@@ -120,7 +120,13 @@ case $command in
     fi
     ;;
   up) host_up "$@" ;;
-  seed) "$engine" exec "$prefix-$1" bash /lab/seed/seed.sh "$1" ;;
+  seed)
+    if ! "$engine" exec "$prefix-$1" bash /lab/seed/seed.sh "$1"; then
+      # Half a drift is no drift: the next create starts this host anew.
+      "$engine" rm -f -v "$prefix-$1" >/dev/null
+      exit 1
+    fi
+    ;;
   down)
     if "$engine" inspect "$prefix-$1" >/dev/null 2>&1; then
       "$engine" rm -f -v "$prefix-$1" >/dev/null

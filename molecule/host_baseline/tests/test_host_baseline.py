@@ -36,11 +36,13 @@ def test_what_was_there_is_still_there(llm_01):
     assert llm_01.file(f"{NODE}/health/notes.txt").content_string == "restart ollama if slow\n"
 
 
-def test_one_archive_holds_configuration_manifests_and_scripts(llm_01):
-    listing = llm_01.run(f"ls {NODE}/backups").stdout.split()
-    indexes = [name for name in listing if name.endswith(".json")]
-    assert len(indexes) == 1, listing
-    index = json.loads(llm_01.file(f"{NODE}/backups/{indexes[0]}").content_string)
+def oldest_archive(host):
+    return sorted(host.run(f"ls {NODE}/backups/*.tgz").stdout.split())[0]
+
+
+def test_the_archive_holds_configuration_manifests_and_scripts(llm_01):
+    index_file = oldest_archive(llm_01).replace(".tgz", ".json")
+    index = json.loads(llm_01.file(index_file).content_string)
     paths = {member["path"] for member in index["members"]}
     assert f"{NODE}/config/ollama/ollama.env" in paths
     assert f"{NODE}/scripts/service/ollama/start.sh" in paths
@@ -48,7 +50,7 @@ def test_one_archive_holds_configuration_manifests_and_scripts(llm_01):
 
 
 def test_a_restore_brings_a_lost_file_back(llm_01, tmp_path, playbook):
-    archive = llm_01.run(f"ls {NODE}/backups/*.tgz").stdout.strip()
+    archive = oldest_archive(llm_01)
     before = llm_01.file(f"{NODE}/config/ollama/ollama.env").content_string
     llm_01.run(f"rm {NODE}/config/ollama/ollama.env")
     restore = tmp_path / "restore.yml"

@@ -17,7 +17,7 @@ start_order=()
 simulated_gpu() { # PROFILE
   install -D -m 0755 /lab/sim_gpu/libnvidia-ml.so.1 /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1
   install -m 0755 /lab/sim_gpu/nvidia-smi /usr/bin/nvidia-smi
-  install -D -m 0644 "/lab/profiles/$1.conf" /etc/sim-gpu/profile.conf
+  install -D -m 0644 "/lab/sim_gpu/profiles/$1.conf" /etc/sim-gpu/profile.conf
   echo 'd /dev/shm/sim-gpu 1777 root root -' >/etc/tmpfiles.d/sim-gpu.conf
   systemd-tmpfiles --create sim-gpu.conf
   ldconfig
