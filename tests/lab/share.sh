@@ -33,6 +33,9 @@ cp "$here/sim_ollama/sim_registry.py" "$share/"
 "$python" "$here/sim_ollama/make_models.py" --set llm-01 --partials 17 --out "$share/models/llm-01" >&2
 "$python" "$here/sim_ollama/make_models.py" --set llm-02 --out "$share/models/llm-02" >&2
 "$python" "$here/sim_ollama/make_models.py" --set all --out "$share/models/registry" >&2
+for set in llm-01 llm-02; do
+  "$python" "$here/sim_ollama/make_models.py" --set "$set" --out "$share/models/$set" --list >"$share/models/$set.json"
+done
 rm -rf "$dir/wheelhouse"
 "$python" -m pip download --quiet --disable-pip-version-check --only-binary=:all: \
   --dest "$dir/wheelhouse" -r "$here/wheels.txt" >&2

@@ -91,12 +91,12 @@ def test_a_service_that_cannot_start_is_reported(llm_02):
     )
     try:
         failed = llm_02.run(
-            f"mkdir -p /tmp/logs && OLLAMA_LOG_DIR=/tmp/logs OLLAMA_START_TIMEOUT=3 {start}"
+            f"mkdir -p /run/start-logs && OLLAMA_LOG_DIR=/run/start-logs OLLAMA_START_TIMEOUT=3 {start}"
         )
         assert failed.rc == 1
-        wanted = "Ollama failed to start - check logs at /tmp/logs/start-failure.log"
+        wanted = "Ollama failed to start - check logs at /run/start-logs/start-failure.log"
         assert failed.stderr.splitlines()[-1] == wanted
-        assert llm_02.file("/tmp/logs/start-failure.log").size > 0
+        assert llm_02.file("/run/start-logs/start-failure.log").size > 0
     finally:
         llm_02.run(f"rm {drop_in} && systemctl daemon-reload && {start}")
     assert llm_02.service("ollama").is_running

@@ -1,0 +1,110 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bad input stops the run before anything changes, with host, field, value found and wanted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+MODELS = [{"name": "llama3.2:3b"}, {"name": "qwen3:1.7b"}, {"name": "mistral-small3.2:latest"}]
+
+
+def tree():
+    command = [ROOT / "tests" / "lab" / "tree.sh", "llm-01"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+@pytest.fixture
+def refused(playbook, tmp_path):
+    """Run remediate.yml for real with bad input; returns its output, the host unchanged."""
+
+    def run(**variables):
+        extra = json.dumps({"llm_report_dir": str(tmp_path), **variables})
+        before = tree()
+        result = playbook("playbooks/remediate.yml", "-l", "llm-01", "-e", extra)
+        assert result.returncode != 0, result.stdout
+        assert sorted(set(before) ^ set(tree())) == []
+        return " ".join((result.stdout + result.stderr).split())
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"llm_models": [*MODELS, {"digest": "a80c4f17acd5"}]}, ["llm_models[3].name", "nothing"]),
+        ({"llm_models_forbidden": ["qwen3:1.7b"]}, ["qwen3:1.7b", "forbidden"]),
+        (
+            {"llm_models": [{"name": "qwen3:1.7b", "digest": "a80c4f17zzzz"}]},
+            ["llm_models[0].digest", "a80c4f17zzzz"],
+        ),
+        ({"llm_engine": "llamafile"}, ["llm_engine", "llamafile", "ollama"]),
+        ({"llm_gpus": {"count": 4, "name": "RTX 4070 Ti"}}, ["GPU", "2", "4"]),
+        ({"llm_bulk_device": "/dev/sdz9"}, ["/dev/sdz9", "exist"]),
+        ({"llm_bulk_fstype": "xfs"}, ["/dev/sda1", "ext4", "xfs"]),
+        (
+            {
+                "llm_models": [*MODELS, {"name": "phi3:latest"}],
+                "llm_models_forbidden": [],
+                "llm_registry": "registry:5999",
+            },
+            ["phi3:latest", "registry:5999"],
+        ),
+        (
+            {
+                "llm_models": [*MODELS, {"name": "cogito:32b"}],
+                "llm_models_forbidden": [],
+                "llm_reserve_bytes": 10**15,
+            },
+            ["free", "reserve"],
+        ),
+        (
+            {
+                "llm_models": [*MODELS, {"name": "phi3:latest", "digest": "000000000000"}],
+                "llm_models_forbidden": [],
+            },
+            ["phi3:latest", "000000000000"],
+        ),
+    ],
+    ids=[
+        "entry-without-a-name",
+        "wanted-and-forbidden",
+        "malformed-digest",
+        "unknown-engine",
+        "fewer-gpus",
+        "no-such-device",
+        "foreign-file-system",
+        "unreachable-registry",
+        "no-space",
+        "pin-that-the-registry-cannot-meet",
+    ],
+)
+def test_bad_input_is_refused(refused, variables, words):
+    output = refused(**variables)
+    assert "llm-01" in output
+    for word in words:
+        assert word in output, output[-3000:]
+
+
+def test_a_gpu_that_is_too_hot_is_refused(refused, llm_01):
+    llm_01.run("cp /etc/sim-gpu/profile.conf /run/profile.conf")
+    llm_01.run("cp /lab/sim_gpu/profiles/fault-over-temperature.conf /etc/sim-gpu/profile.conf")
+    try:
+        output = refused()
+    finally:
+        llm_01.run("cp /run/profile.conf /etc/sim-gpu/profile.conf")
+    assert "temperature" in output
+    assert "RTX 4070 Ti" in output
+
+
+def test_a_limit_that_matches_no_host_is_refused(playbook):
+    result = playbook("playbooks/remediate.yml", "-l", "llm-99")
+    assert result.returncode != 0
+    assert "llm-99" in result.stdout + result.stderr

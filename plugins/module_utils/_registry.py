@@ -1,0 +1,135 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to hx_infra.llm: may change without notice.
+
+"""Asking a model registry what a pull would bring, without pulling."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import ModelName
+from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import (
+    Layer,
+    parse_manifest,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._transport import Http
+
+ACCEPT = "application/vnd.docker.distribution.manifest.v2+json"
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A model as a registry offers it.
+
+    Attributes:
+        url: where its manifest is.
+        digests: the digests that a pull of it can give: of the manifest as it is, which Ollama
+            stores since 0.19.0, and as written anew, which older versions store.
+        layers: its blobs.
+    """
+
+    url: str
+    digests: tuple[str, ...]
+    layers: tuple[Layer, ...]
+
+    @property
+    def size(self) -> int:
+        """Sum of the sizes in the manifest."""
+        return sum(layer.size for layer in self.layers)
+
+    def meets(self, pin: str) -> bool:
+        """Say whether a pull can give the pinned digest."""
+        return any(digest.startswith(pin) for digest in self.digests)
+
+    def digest_for(self, pin: str) -> str:
+        """Return the digest that a pull is expected to give."""
+        return next((digest for digest in self.digests if digest.startswith(pin)), self.digests[0])
+
+
+def manifest_url(name: ModelName, *, insecure: bool) -> str:
+    """Return the address of a model's manifest; an insecure registry speaks plain HTTP."""
+    scheme = "http" if insecure else "https"
+    return f"{scheme}://{name.host}/v2/{name.namespace}/{name.model}/manifests/{name.tag}"
+
+
+def look_up(http: Http, source: ModelName, *, insecure: bool, model: str) -> Remote | None:
+    """Ask a registry for a manifest.
+
+    Args:
+        http: the HTTP function.
+        source: the full name to ask for.
+        insecure: whether the registry speaks plain HTTP.
+        model: the declared name, for messages.
+
+    Returns:
+        What the registry offers, or None when it asks for a login that only the engine's own key
+        can give.
+
+    Raises:
+        HostError: the registry can't be reached, or has no such model.
+    """
+    url = manifest_url(source, insecure=insecure)
+    try:
+        answer = http("GET", url, None, {"Accept": ACCEPT}, TIMEOUT_S)
+        content = answer.read()
+    except OSError as error:
+        raise HostError(
+            f"{model} must be pulled, but its registry can't be reached: {url}: {error}.",
+            "Check the registry's address, or its name resolution and firewall on this host.",
+        ) from error
+    if answer.status == 401:
+        return None
+    if answer.status == 404:
+        raise HostError(
+            f"{model} must be pulled, but its registry doesn't have it: {url} answers 404.",
+            "Check the name and the tag.",
+        )
+    if answer.status != 200:
+        text = content.decode("utf-8", errors="replace").strip()[:200]
+        raise HostError(
+            f"{model} must be pulled, but its registry fails: {url} answers {answer.status} {text}."
+        )
+    return read_remote(url, content, model)
+
+
+def read_remote(url: str, content: bytes, model: str) -> Remote:
+    """Read a registry's manifest."""
+    try:
+        layers = parse_manifest(content)
+        digests = (_digest(content), _digest(_rewritten(json.loads(content))))
+    except (ValueError, KeyError, TypeError) as error:
+        raise HostError(f"{model} can't be pulled: {url} is no manifest: {error}.") from error
+    return Remote(url, tuple(dict.fromkeys(digests)), layers)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _rewritten(data: dict[str, Any]) -> bytes:
+    """Write a manifest as Go's encoder writes the fields that Ollama before 0.19.0 knew."""
+    text = json.dumps(
+        {
+            "schemaVersion": data["schemaVersion"],
+            "mediaType": data["mediaType"],
+            "config": _known_fields(data["config"]),
+            "layers": [_known_fields(layer) for layer in data["layers"]],
+        },
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text.encode()
+
+
+def _known_fields(layer: dict[str, Any]) -> dict[str, Any]:
+    known = {key: layer[key] for key in ("mediaType", "digest", "size")}
+    return {**known, "from": layer["from"]} if layer.get("from") else known

@@ -1,0 +1,128 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run the real module model_catalog against a simulated engine and registry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RUNNER = """
+import sys
+from ansible.module_utils import basic
+basic._ANSIBLE_ARGS = sys.stdin.buffer.read()
+basic._ANSIBLE_PROFILE = "legacy"
+from ansible_collections.hx_infra.llm.plugins.modules import model_catalog
+model_catalog.main()
+"""
+
+
+class Catalog:
+    """The module with the options that all tests share."""
+
+    def __init__(self, ollama: Any, registry: Any) -> None:
+        self.ollama = ollama
+        self.registry = registry
+        self.store = ollama.store
+
+    def start(self, models: list[Any], *, check: bool = False, **options: Any) -> subprocess.Popen:
+        """Start the module; a model may be just a name."""
+        args = {
+            "models": [{"name": item} if isinstance(item, str) else item for item in models],
+            "store": str(self.store),
+            "url": self.ollama.url,
+            "registry": self.registry.host,
+            "registry_insecure": True,
+            "_ansible_check_mode": check,
+            "_ansible_diff": True,
+            **options,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-B", "-c", RUNNER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "collections")},
+            text=True,
+        )
+        assert process.stdin
+        process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": args}))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def run(self, *models: Any, **options: Any) -> dict[str, Any]:
+        """Run the module and return its result, failed or not."""
+        output, errors = self.start(list(models), **options).communicate(timeout=120)
+        assert output.lstrip().startswith("{"), errors or output
+        return json.loads(output)
+
+    def good(self, *models: Any, **options: Any) -> dict[str, Any]:
+        """Run the module; it has to succeed."""
+        result = self.run(*models, **options)
+        assert not result.get("failed"), result["msg"]
+        return result
+
+    def bad(self, *models: Any, **options: Any) -> str:
+        """Run the module; it has to fail. Return its message."""
+        result = self.run(*models, **options)
+        assert result.get("failed"), result
+        return str(result["msg"])
+
+    def converged(self, *models: Any, **options: Any) -> None:
+        """Make sure that a further run finds nothing to do."""
+        again = self.good(*models, **options)
+        assert (again["changed"], again["actions"], again["outcomes"]) == (False, [], [])
+        assert again["diff"]["before"] == again["diff"]["after"]
+        assert self.damaged() == []
+
+    def names(self) -> list[str]:
+        """Return the models that the engine lists."""
+        return sorted(model["name"] for model in self.ollama.get("/api/tags").json()["models"])
+
+    def manifest(self, name: str) -> Path:
+        """Return the path of a model's manifest."""
+        return self.store / parse_name(name).manifest
+
+    def weights(self, name: str) -> Path:
+        """Return the path of a model's largest blob."""
+        data = json.loads(self.manifest(name).read_bytes())
+        layer = max(data["layers"], key=lambda item: item["size"])
+        return self.store / "blobs" / layer["digest"].replace(":", "-")
+
+    def damaged(self) -> list[str]:
+        """Return the names of blobs whose content isn't what their name says."""
+        return [
+            path.name
+            for path in (self.store / "blobs").iterdir()
+            if len(path.name) == len("sha256-") + 64
+            and hashlib.sha256(path.read_bytes()).hexdigest() != path.name[len("sha256-") :]
+        ]
+
+    def tree(self) -> dict[str, tuple[Any, ...]]:
+        """Return everything that can be told about the files of the store."""
+        found = {}
+        for path in sorted(self.store.rglob("*")):
+            status = path.lstat()
+            content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+            found[str(path)] = (status.st_mode, status.st_uid, status.st_mtime_ns, content)
+        return found
+
+    def partials(self) -> list[Path]:
+        """Return the files of unfinished downloads."""
+        return sorted((self.store / "blobs").glob("*-partial*"))
+
+    def age_partials(self) -> None:
+        """Let the unfinished downloads be old."""
+        for path in self.partials():
+            os.utime(path, (1_700_000_000, 1_700_000_000))
