@@ -37,7 +37,7 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         super().run(tmp, task_vars)
         variables = task_vars or {}
-        _, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)[1]
         host = options["host"] or variables.get("inventory_hostname", "localhost")
         wrong = option_errors(options)
         if wrong:

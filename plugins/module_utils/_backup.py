@@ -17,7 +17,8 @@ import json
 import os
 import re
 import tarfile
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 
@@ -219,7 +220,7 @@ def restore(archive: str, members: list[dict[str, Any]]) -> None:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             if member["kind"] == "directory":
                 if os.path.islink(path) or not os.path.isdir(path):
-                    _replace(path, lambda new: os.mkdir(new))
+                    _replace(path, os.mkdir)
             elif member["kind"] == "link":
                 target = member["target"]
                 _replace(path, lambda new, target=target: os.symlink(target, new))
@@ -249,7 +250,9 @@ def _replace(path: str, make: Any) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
         aside = f"{path}.hx-before-restore"
         if os.path.lexists(aside):
-            raise HostError(f"{aside} stands in the way.", "Look at it and move it, then run again.")
+            raise HostError(
+                f"{aside} stands in the way.", "Look at it and move it, then run again."
+            )
         os.rename(path, aside)
     os.rename(new, path)
     _fsync_directory(os.path.dirname(path))

@@ -171,7 +171,7 @@ def _closed_loop(model: str, load: Load, tools: Tools, ends_at: float) -> list[S
     if load.concurrency == 1:
         client()
     else:
-        clients = [threading.Thread(target=client) for _ in range(load.concurrency)]
+        clients = [threading.Thread(target=client) for _client in range(load.concurrency)]
         for thread in clients:
             thread.start()
         for thread in clients:

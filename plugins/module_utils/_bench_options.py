@@ -28,7 +28,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
                 "type": "dict",
                 "options": {
                     "ttft_ms": {"type": "float"},
-                    "tokens_per_s": {"type": "float"},
+                    "tokens_per_s": {"type": "float", "no_log": False},
                 },
             },
         },

@@ -63,7 +63,7 @@ def median_interval(
     if len(values) < 3:
         return None
     draw = random.Random(seed)  # noqa: S311 - resampling, nothing secret
-    medians = [median(draw.choices(values, k=len(values))) for _ in range(RESAMPLES)]
+    medians = [median(draw.choices(values, k=len(values))) for _round in range(RESAMPLES)]
     tail = 50.0 * (1 - confidence)
     low = percentile([value for value in medians if value is not None], tail)
     high = percentile([value for value in medians if value is not None], 100 - tail)

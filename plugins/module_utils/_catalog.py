@@ -143,7 +143,7 @@ def make_plan(declaration: Declaration, store: Store, remotes: Remotes, moment: 
     """Compare what is declared with what is there."""
     plan = Plan()
     removals = _removals(declaration, store)
-    removed = {model.name.key for model, _ in removals}
+    removed = {model.name.key for model, _why in removals}
     reasons = {item.name.key: _pull_reason(item, store, remotes) for item in declaration.wanted}
     needed: dict[str, Layer] = {}
     for item in declaration.wanted:

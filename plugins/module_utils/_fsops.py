@@ -103,7 +103,7 @@ def exchange(first: str, second: str) -> None:
     if failed:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), first, None, second)
-    for parent in {os.path.dirname(first), os.path.dirname(second)}:
+    for parent in sorted({os.path.dirname(first), os.path.dirname(second)}):
         fsync_directory(parent)
 
 

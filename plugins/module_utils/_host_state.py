@@ -63,6 +63,7 @@ class Layout:
     timers: Sequence[str] = ()
     audit_paths: Sequence[str] = ()
     audit_exclude: Sequence[str] = ()
+    audit_allow: Sequence[str] = ()
     links: Sequence[str] = ()
 
 
@@ -78,7 +79,8 @@ class Access:
 
 def observe(layout: Layout, access: Access) -> dict[str, Any]:
     """Return the state of a host as a record keeps it."""
-    found = _permissions.world_writable(layout.audit_paths, layout.audit_exclude)
+    audited = _permissions.world_writable(layout.audit_paths, layout.audit_exclude)
+    found = [item for item in audited if item.path not in set(layout.audit_allow)]
     return {
         "mounts": mounts_of(layout.bulk_device, access.mountinfo),
         "links": [describe_path(path) for path in _standard_paths(layout)],
@@ -111,7 +113,7 @@ def mounts_of(device: str, mountinfo: str) -> list[dict[str, Any]]:
     names, number = {device, os.path.realpath(device)}, _device_number(device)
     found = []
     for line in lines:
-        left, _, right = line.partition(" - ")
+        left, _dash, right = line.partition(" - ")
         fields, source = left.split(), right.split()
         if len(fields) < 5 or len(source) < 2:
             continue

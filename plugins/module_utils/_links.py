@@ -151,6 +151,8 @@ def _keep(source: str, kept: str) -> None:
     # A second name for the same file: it costs nothing, and the first name is never gone.
     with contextlib.suppress(FileExistsError):
         os.link(source, kept, follow_symlinks=False)
+    # A copy that anybody else may write to is worth nothing as a record.
+    os.chmod(kept, os.stat(kept).st_mode & 0o7755)
     _sync_directory(os.path.dirname(kept))
 
 

@@ -110,7 +110,7 @@ def comment_out(text: str, lines: Sequence[int], unit: str) -> str:
 def parse_blkid(text: str) -> dict[str, str]:
     """Read the output of ``blkid -o export``."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
-    return {key.strip(): value.replace("\\ ", " ").strip() for key, _, value in pairs}
+    return {key.strip(): value.replace("\\ ", " ").strip() for key, _mark, value in pairs}
 
 
 def parse_unit(path: str, text: str) -> UnitFile:

@@ -132,7 +132,7 @@ def _split(text: str) -> ModelName:
     """Split from the right, as Ollama does; what is missing gets its default."""
     rest, tag = text, DEFAULT_TAG
     if text.rfind(":") > text.rfind("/"):
-        rest, _, tag = text.rpartition(":")
+        rest, tag = text.rsplit(":", 1)
     parts = rest.split("/")
     host = parts[-3] if len(parts) > 2 else DEFAULT_HOST
     namespace = parts[-2] if len(parts) > 1 else DEFAULT_NAMESPACE

@@ -59,7 +59,7 @@ def environment(pid: int, proc: str = "/proc") -> dict[str, str]:
     except OSError:
         return {}
     split = (os.fsdecode(pair).partition("=") for pair in pairs if b"=" in pair)
-    return {key: value for key, _, value in split}
+    return {key: value for key, _mark, value in split}
 
 
 def _pids(proc: str) -> Iterable[int]:

@@ -11,8 +11,8 @@ module: engine_service
 short_description: Keeps an inference engine's systemd unit enabled, active and up to date
 version_added: 0.1.0
 description:
-  - Reloads systemd, enables, starts or restarts the unit, each only when needed, and waits until the
-    engine's API answers. An active unit isn't taken as proof of a working engine.
+  - Reloads systemd, enables, starts or restarts the unit, each only when needed, and waits until
+    the engine's API answers. An active unit isn't taken as proof of a working engine.
   - A service is restarted when one of the files that it was started with (O(watch)) is newer than
     its start, so that a run that was killed before its restart is completed by the next one.
 extends_documentation_fragment:
@@ -100,6 +100,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
+
 from ansible_collections.hx_infra.llm.plugins.module_utils import _engine_service as service
 
 

@@ -110,6 +110,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.hx_infra.llm.plugins.module_utils import _backup
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 

@@ -89,6 +89,11 @@ options:
     type: list
     elements: path
     default: []
+  audit_allow:
+    description: Paths that everybody may write to on purpose; they aren't reported.
+    type: list
+    elements: path
+    default: []
   url:
     description: Address of the engine's API; it isn't asked when this is empty.
     type: str
@@ -231,6 +236,7 @@ def main() -> None:
             "links": {"type": "list", "elements": "path", "default": []},
             "audit_paths": {"type": "list", "elements": "path", "default": []},
             "audit_exclude": {"type": "list", "elements": "path", "default": []},
+            "audit_allow": {"type": "list", "elements": "path", "default": []},
             "url": {"type": "str", "default": "http://127.0.0.1:11434"},
             "timeout": {"type": "int", "default": 5},
         },

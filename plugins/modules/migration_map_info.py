@@ -37,8 +37,8 @@ options:
     required: true
   models:
     description:
-      - The declared models, each with C(name), the model's name with its tag, and perhaps C(digest),
-        the beginning of its digest. Other fields are ignored.
+      - The declared models, each with C(name), the name with its tag, and perhaps C(digest), the
+        beginning of its digest. Other fields are ignored.
     type: list
     elements: dict
     required: true

@@ -12,8 +12,8 @@ short_description: Installs one release of Ollama from an archive with a checksu
 version_added: 0.1.0
 description:
   - Downloads a release archive, compares its SHA-256 and puts C(bin/ollama) and C(lib/ollama) into
-    place. The library folder is replaced as a whole, because libraries of another version beside the
-    binary break its GPU discovery.
+    place. The library folder is replaced as a whole, because libraries of another version beside
+    the binary break its GPU discovery.
   - Does nothing when the installed binary has the declared version. An interrupted installation is
     seen by the next run and done again.
   - Doesn't restart the service; a running server keeps the old version until it is restarted.
@@ -34,13 +34,14 @@ options:
     type: str
     required: true
   url:
-    description: The archive, C(.tgz) or C(.tar.zst), by HTTP or as C(file://). The second needs C(zstd).
+    description:
+      - The archive, C(.tgz) or C(.tar.zst), by HTTP or as C(file://). The second needs C(zstd).
     type: str
     required: true
   checksum:
     description:
-      - The archive's SHA-256, with or without C(sha256:) in front; or C(sha256:) and the address of the
-        release's C(sha256sum.txt), in which the archive's name is looked up.
+      - The archive's SHA-256, with or without C(sha256:) in front; or C(sha256:) and the address of
+        the release's C(sha256sum.txt), in which the archive's name is looked up.
     type: str
     required: true
   prefix:
@@ -94,6 +95,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
+
 from ansible_collections.hx_infra.llm.plugins.module_utils import _release as release
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 
@@ -107,7 +109,7 @@ def fetch(url: str, timeout: int) -> Any:
 
 
 def archive_name(url: str) -> str:
-    return os.path.basename(url.split("?")[0])
+    return os.path.basename(url.split("?", maxsplit=1)[0])
 
 
 def resolve_checksum(text: str, url: str, timeout: int) -> str:

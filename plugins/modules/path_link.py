@@ -33,7 +33,7 @@ options:
       - Whether a regular file that stands at O(path) is kept as C(<path>.local-<timestamp>.bak)
         and replaced. With V(false) it is an error.
       - The timestamp is the time of the file's last change, in UTC, so that check mode names the
-        same file as the real run.
+        same file as the real run. Its group and others lose the right to write to it.
     type: bool
     default: true
   require_target:

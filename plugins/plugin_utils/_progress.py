@@ -46,7 +46,7 @@ class _Job:
         answer = self.action._low_level_execute_command(
             f"cksum < {shlex.quote(self.file)}; cat {shlex.quote(self.progress_file)}; true"
         )
-        head, _, tail = str(answer.get("stdout", "")).partition("\n")
+        head, _newline, tail = str(answer.get("stdout", "")).partition("\n")
         return tail, head.strip()
 
     def ask(self, mode: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ansible_collections.hx_infra.llm.plugins.plugin_utils import _report_text a
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _run_record as records
 
 TONES = {"PASS": "good", "WARN": "warn", "FAIL": "bad", records.PLAN: "plan"}
-FOLDED = 4  # actions of a step that are shown without being asked for
+FOLDED = 9  # actions of a step that are shown without being asked for
 GRAVITY = {"FAIL": 0, "WARN": 1, "PASS": 2}
 CHECKS = {"ttft": "time to first token", "gpu_used": "GPU used", "api": "API"}
 TITLES = {
@@ -50,6 +50,7 @@ def view(record: Mapping[str, Any]) -> dict[str, Any]:
         "phases": phases,
         "failure": record["failure"],
         "after_failure": after_failure(record["failure"]),
+        "once": dry or not after,  # the host was observed once: there is nothing to compare
         "comparison": compare.rows(before, {} if dry else after),
         "groups": _plan_groups(record),
         "verdicts": _verdict_groups(record),
@@ -115,29 +116,36 @@ def model_speeds(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     measured = record["data"].get("benchmark") or []
     if isinstance(measured, Mapping):
         measured = measured.get("benchmark") or []
-    limits = {
-        verdict.get("subject"): verdict.get("limit")
-        for verdict in record["verdicts"]
-        if verdict.get("check") == "ttft"
-    }
-    speeds = []
+    limits = _limits(record["verdicts"])
+    speeds: list[dict[str, Any]] = []
     for item in measured:
-        metrics = item.get("metrics") or {}
-        samples = _samples(item)
-        middle = _median(metrics.get("ttft_ms", item.get("ttft_ms")), samples)
+        model, metrics = str(item.get("model", "")), item.get("metrics") or {}
+        further = any(speed["name"] == model for speed in speeds)
+        own = item.get("verdicts")
+        limit = (_limits(own) if own or further else limits).get(model)
         slo = (item.get("slo") or {}).get("ttft_ms")
+        samples = _samples(item)
         speeds.append(
             {
-                "name": str(item.get("model", "")),
+                "name": model,
+                "label": str(item.get("series") or "further run") if further else model,
+                "further": further,  # the model was measured before, in another way
                 "samples": samples,
-                "median": middle,
-                "limit": _number(slo if slo is not None else limits.get(item.get("model"))),
+                "median": _median(metrics.get("ttft_ms", item.get("ttft_ms")), samples),
+                "limit": _number(slo if slo is not None else limit),
                 "rate": _median(metrics.get("tokens_per_s", item.get("tokens_per_s")), []),
-                "load": _number(metrics.get("load_ms")),
-                "errors": sum((item.get("errors") or {}).values()),
             }
         )
     return sorted(speeds, key=lambda speed: speed["name"])
+
+
+def _limits(verdicts: Any) -> dict[str, Any]:
+    """Return the largest time to the first token that is declared for each model."""
+    return {
+        str(verdict.get("subject")): verdict.get("limit")
+        for verdict in verdicts or []
+        if verdict.get("check") == "ttft"
+    }
 
 
 def _samples(item: Mapping[str, Any]) -> list[float]:
@@ -198,20 +206,21 @@ def _figures(
     before, after = record["state"]["before"], record["state"]["after"]
     dry = record["mode"] == records.CHECK
     counts = _counts(record["verdicts"])
+    one = "change" if record["changed"] == 1 else "changes"
     figures = [
         {
-            "label": "changes planned" if dry else "changes made",
+            "label": f"{one} {'planned' if dry else 'made'}",
             "value": str(record["changed"]),
-            "note": f"in {text.duration(record['seconds'])}",
+            "note": f"in {text.duration(record['seconds'])}" if record["seconds"] else "",
         }
     ]
     if record["verdicts"]:
         noted = [f"{counts[key]} {key}" for key in ("WARN", "FAIL") if counts[key]]
         figures.append(
             {
-                "label": "checks passed",
+                "label": "checks pass now" if dry else "checks passed",
                 "value": f"{counts['PASS']}/{sum(counts.values())}",
-                "note": ", ".join(noted) or "none failed",
+                "note": "before any change" if dry else ", ".join(noted) or "none failed",
             }
         )
     gone = (record["data"].get("reclaimed") or {}).get("bytes")
@@ -234,7 +243,8 @@ def _figures(
                 "note": "while the store changed its place",
             }
         )
-    medians = [speed["median"] for speed in speeds if speed["median"] is not None]
+    first = [speed["median"] for speed in speeds if not speed["further"]]
+    medians = [value for value in first if value is not None]
     if medians:
         figures.append(
             {
@@ -311,7 +321,7 @@ def _models(record: Mapping[str, Any], speeds: Sequence[Mapping[str, Any]]) -> l
     states = record["state"]
     old = {model["name"]: model for model in compare.models(states["before"])}
     new = {model["name"]: model for model in compare.models(states["after"])}
-    speed_of = {speed["name"]: speed for speed in speeds}
+    speed_of = {speed["name"]: speed for speed in speeds if not speed["further"]}
     shown = []
     for name in sorted({*old, *new}):
         model = new.get(name) or old[name]

@@ -30,7 +30,7 @@ def lines(shown: Mapping[str, Any], paths: Mapping[str, str]) -> list[str]:
     if shown["dry"]:
         title = f"{shown['host']}  PLAN ONLY, nothing was changed"
     told = [rule, title, *_wrapped(shown["headline"], 2), ""]
-    told.extend(_phase(phase) for phase in shown["phases"])
+    told.extend(_phase(phase, shown["dry"]) for phase in shown["phases"])
     told.append("")
     told.extend(_labelled("figures", ", ".join(_figure(item) for item in shown["figures"])))
     told.extend(_trouble(shown)[: HEIGHT - len(told) - 4])
@@ -59,16 +59,16 @@ def next_step(shown: Mapping[str, Any]) -> str:
     return "Nothing. A second run changes nothing."
 
 
-def _phase(phase: Mapping[str, Any]) -> str:
+def _phase(phase: Mapping[str, Any], dry: bool) -> str:
     verdict = MARKS.get(phase["verdict"], phase["verdict"])
     line = f"  {phase['number']} {phase['title']:<10} {verdict:<8}"
     if phase["seconds"] is None:
         return line.rstrip()
     checks = phase["checks"]
     number = sum(checks.values())
-    passed = f"{checks['PASS']}/{number} checks" if number else ""
+    passed = f"{checks['PASS']}/{number} checks{' now' if dry else ''}" if number else ""
     changes = text.counted(phase["changes"], "change")
-    return f"{line} {changes:<12} {passed:<14} {phase['took']}".rstrip()
+    return f"{line} {changes:<12} {passed:<17} {phase['took']}".rstrip()
 
 
 def _trouble(shown: Mapping[str, Any]) -> list[str]:

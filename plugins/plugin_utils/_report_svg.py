@@ -50,8 +50,9 @@ def timeline(phases: Sequence[Mapping[str, Any]], total: float) -> Markup:
 def latency(models: Sequence[Mapping[str, Any]]) -> Markup:
     """Draw the time to the first token of each model, and how fast it goes on.
 
-    Each model has ``name``, ``samples`` and ``median`` in milliseconds, ``limit`` (its service
-    level objective, or ``None``) and ``rate`` in tokens per second.
+    Each row has ``label``, ``further`` (another row of the same model), ``samples`` and ``median``
+    in milliseconds, ``limit`` (its service level objective, or ``None``) and ``rate`` in tokens
+    per second.
     """
     drawn = [model for model in models if model.get("median") is not None]
     if not drawn:
@@ -71,7 +72,8 @@ def latency(models: Sequence[Mapping[str, Any]]) -> Markup:
         parts.append(_text(x, height - 10, _latency_mark(mark), "tick", "middle"))
     for number, model in enumerate(drawn):
         y = top + ROW * number + ROW / 2
-        parts.append(_text(LEFT - 14, y + 4, _short(model["name"]), "name", "end"))
+        kind = "value" if model.get("further") else "name"
+        parts.append(_text(LEFT - 14, y + 4, _short(model["label"]), kind, "end"))
         parts.extend(_latency_row(model, y, scale))
         rate = model.get("rate")
         if rate:
@@ -90,7 +92,7 @@ def _latency_row(model: Mapping[str, Any], y: float, scale: _Scale) -> Iterable[
     if limit is not None:
         x = scale.place(limit)
         yield _line(x, y - 15, x, y + 15, "limit")
-        yield _text(x, y - 17, f"limit {text.milliseconds(limit)}", "tick", _anchor(x))
+        yield _text(x + 6, y - 9, text.milliseconds(limit), "tick")
     for sample in model.get("samples", []):
         yield f'<circle class="dot" cx="{scale.place(sample):.1f}" cy="{y:.1f}" r="5"/>'
     x = scale.place(median)
@@ -148,10 +150,6 @@ def _time_ticks(total: float) -> list[float]:
     """Return round times, eight at most."""
     step = next((step for step in TIME_STEPS if total / step <= 8), TIME_STEPS[-1])
     return [step * number for number in range(int(total / step) + 1)]
-
-
-def _anchor(x: float) -> str:
-    return "end" if x > 600 else "middle"
 
 
 def _short(name: str) -> str:

@@ -203,12 +203,25 @@ def signature(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def _fresh(record: Record, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Leave out what a dry run predicts twice, because the first time was only predicted.
 
-    Two roles may both see to it that a directory is there; a real run makes it once.
+    Two roles may both see to it that a directory is there; a real run makes it once, unless the
+    second one wants another owner, group or mode.
     """
     if record["mode"] != CHECK:
         return entries
-    made = {entry["target"] for entry in record["plan"] if results.is_item(entry)}
-    return [entry for entry in entries if not (results.is_item(entry) and entry["target"] in made)]
+    made: dict[str, dict[str, Any]] = {}
+    for entry in record["plan"]:
+        if results.is_item(entry):
+            made.setdefault(entry["target"], {}).update(entry.get("details", {}))
+    return [entry for entry in entries if not _is_made(entry, made.get(entry["target"]))]
+
+
+def _is_made(entry: Mapping[str, Any], made: Mapping[str, Any] | None) -> bool:
+    if made is None or not results.is_item(entry):
+        return False
+    wanted = dict(entry.get("details", {}))
+    if not str(wanted.get("mode", "0")).isdigit():  # such as u+rwx, what any directory has
+        wanted.pop("mode")
+    return all(wanted[key] == made.get(key) for key in results.ACCESS if key in wanted)
 
 
 def _phase_verdict(mode: str, verdicts: Iterable[Mapping[str, Any]], failed: bool) -> str:

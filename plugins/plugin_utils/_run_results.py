@@ -19,6 +19,8 @@ Json = Any  # a value that json.dumps writes as it is
 # Where the item of a loop, or a result, names the thing that was changed.
 TARGET_KEYS = ("path", "dest", "name", "label", "link", "unit", "key", "repo", "src", "cmd")
 MAX_TEXT = 2000
+ACCESS = ("owner", "group", "mode")
+RESULT, PREDICTED = "result_", "_predicted"
 LEFT_ALONE = ("adopt",)  # what a plan names although it changes nothing
 
 
@@ -44,13 +46,20 @@ def plain_text(value: Any) -> str:
 
 
 def steps_of_role(role: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changing steps of a role: {step: result} in the order they were registered."""
+    """Return the changing steps of a role: {step: result} in the order they were registered.
+
+    Where a task cannot run dry, one that predicts it registers ``<step>_predicted``: one of the
+    two is skipped, and both count as the same step.
+    """
     pattern = re.compile(rf"^__{re.escape(role)}_result_(.+)$")
     found = {}
     for name in variables:
         match = pattern.match(name) if isinstance(name, str) else None
         if match and isinstance(variables[name], Mapping):
-            found[match.group(1)] = plain(variables[name])
+            step = match.group(1)
+            step = step[: -len(PREDICTED)] if step.endswith(PREDICTED) else step
+            if step not in found or not variables[name].get("skipped"):
+                found[step] = plain(variables[name])
     return found
 
 
@@ -80,10 +89,16 @@ def verdicts_in(result: Any) -> list[dict[str, Any]]:
 def figures_of_role(role: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures that a report shows, from every variable that a role registered."""
     found: dict[str, Any] = {}
+    prefix = f"__{role}_"
+    measured: list[dict[str, Any]] = []
     for name in variables:
-        if isinstance(name, str) and name.startswith(f"__{role}_"):
-            found.update(figures_in(plain(variables[name])))
-    return found
+        if isinstance(name, str) and name.startswith(prefix):
+            figures = figures_in(plain(variables[name]))
+            series = name[len(prefix) :]
+            series = series[len(RESULT) :] if series.startswith(RESULT) else series
+            measured.extend({"series": series, **item} for item in figures.pop("benchmark", []))
+            found.update(figures)
+    return {**found, "benchmark": measured} if measured else found
 
 
 def figures_in(result: Any) -> dict[str, Any]:
@@ -97,7 +112,7 @@ def figures_in(result: Any) -> dict[str, Any]:
     if isinstance(interruption, Mapping) and interruption.get("total"):
         found["interruption"] = {"seconds": interruption["total"]}
     if result.get("benchmark") and isinstance(result["benchmark"], list):
-        found["benchmark"] = result["benchmark"]
+        found["benchmark"] = [item for item in result["benchmark"] if isinstance(item, Mapping)]
     return found
 
 
@@ -118,6 +133,8 @@ def entries_in(step: str, result: Mapping[str, Any]) -> list[dict[str, Any]]:
     # What a result says of itself is only a detail: core's own modules leave it out in a dry run.
     where = {} if target else {"where": _named(result)}
     details = {key: value for key, value in where.items() if value}
+    if target:
+        details.update(_access(result))
     return [_entry(step, target, f"{words}: {target}" if target else words, details=details)]
 
 
@@ -195,6 +212,14 @@ def _item_target(result: Mapping[str, Any]) -> str:
         return ""
     item = result.get(plain_text(result["ansible_loop_var"]))
     return _named(item) if isinstance(item, Mapping) else _joined(item)
+
+
+def _access(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return the owner, group and mode that a builtin was asked for, as far as it says so."""
+    invocation = result.get("invocation")
+    arguments = invocation.get("module_args") if isinstance(invocation, Mapping) else None
+    asked = arguments if isinstance(arguments, Mapping) else {}
+    return {key: plain_text(asked[key]) for key in ACCESS if asked.get(key) is not None}
 
 
 def _named(source: Mapping[str, Any]) -> str:

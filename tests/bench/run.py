@@ -49,7 +49,7 @@ def main():
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     reset, first, check, second = [], [], [], []
     notes = {}
-    for _ in range(runs):
+    for _turn in range(runs):
         seconds, _recap = playbook("tests/lab/reset.yml", "-e", "lab_only=llm-01")
         reset.append(seconds)
         seconds, notes["check"] = playbook("playbooks/remediate.yml", "-l", "llm-01", "--check")

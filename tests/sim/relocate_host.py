@@ -50,7 +50,7 @@ def make_store(root: Path, models: dict[str, list[bytes]]) -> None:
         return {"digest": f"sha256:{digest}", "size": len(content), "mediaType": "layer"}
 
     for name, layers in models.items():
-        model, _, tag = name.partition(":")
+        model, _mark, tag = name.partition(":")
         manifest = {"config": blob(f"config of {name}".encode()), "layers": list(map(blob, layers))}
         path = root / "manifests/registry.ollama.ai/library" / model / tag
         path.parent.mkdir(parents=True, exist_ok=True)

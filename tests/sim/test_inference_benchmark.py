@@ -126,7 +126,7 @@ def test_the_second_run_finds_the_baseline_of_the_first(server, tmp_path):
 
 def statuses(server, **more):
     wanted = Wanted(**{"models": [MODEL], "gpu_ratio": 0, "timeout_s": 20.0, **more})
-    verdicts, _ = check_all(wanted, http_prepare(server.url), time.perf_counter)
+    verdicts, _rest = check_all(wanted, http_prepare(server.url), time.perf_counter)
     return {verdict.check: verdict.status for verdict in verdicts}
 
 

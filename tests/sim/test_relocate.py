@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import relocate_host
 from relocate_host import Host, contents, kill_at_call, kill_at_step, make_store
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _relocate_commit, _relocate_copy
@@ -51,9 +49,7 @@ def test_moves_to_another_file_system(host: Host) -> None:
     host.check_arrived()
     assert result["actions"] == predicted["actions"]
     assert result["plan"] == predicted["plan"]
-    assert result["changed"]
-    assert result["mode"] == "copy"
-    assert result["store_now"] == str(host.target)
+    assert (result["mode"], result["store_now"]) == ("copy", str(host.target))
     assert result["blobs_verified"] == 7
     assert result["bytes_copied"] > 200_000
     assert host.calls() == ["stop", "start"]
@@ -126,8 +122,6 @@ def test_keeps_times_holes_and_hard_links(host: Host) -> None:
 
 def test_what_is_pulled_during_the_copy_arrives_too(host: Host) -> None:
     def on_step(name: str) -> None:
-        if name == "models":
-            return
         if name == "verify":
             make_store(host.root / "pulled", {"tiny:1b": [b"pulled meanwhile"]})
             for part in ("blobs", "manifests"):
@@ -315,7 +309,6 @@ def test_second_run_at_the_same_time_is_refused(host: Host) -> None:
     host.run(on_step=on_step)
     assert len(refused) == 2
     host.check_arrived()
-    assert fcntl.LOCK_EX
 
 
 def test_running_download_is_refused(host: Host) -> None:
@@ -405,7 +398,3 @@ def test_two_stores_are_refused(host: Host) -> None:
     make_store(second, {"tiny:1b": [b"x"]})
     with pytest.raises(HostError, match="models stand at more than one place"):
         host.run(old_paths=[str(host.old), str(second)])
-
-
-def test_helpers_know_all_calls() -> None:
-    assert {"rename", "symlink", "unlink"} <= set(relocate_host.CALLS)

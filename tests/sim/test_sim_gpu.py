@@ -473,7 +473,7 @@ def test_busy_lingers_for_half_a_second(machine, worker):
 
 
 def test_activities_add_up_within_the_board(machine, start_worker):
-    for _ in range(2):
+    for _turn in range(2):
         machine.announce(start_worker().pid, memory=[9000 * MIB], util=[80])
     gpu = machine.python(LOAD)["gpus"][0]
     assert gpu["util"] == 100
@@ -559,7 +559,7 @@ def test_lost_calls_can_be_counted_over_processes(machine, tmp_path):
     counter = tmp_path / "calls"
     machine.write_profile(tmp_path, f"[gpu 0]\nlost_after = 3\nlost_counter_file = {counter}\n")
     code = "show(rc=answer(lambda: bool(nvmlDeviceGetHandleByIndex(0))))"
-    assert [machine.python(code)["rc"] for _ in range(5)] == [True] * 3 + [{"error": 15}] * 2
+    assert [machine.python(code)["rc"] for _turn in range(5)] == [True] * 3 + [{"error": 15}] * 2
     assert counter.read_text() == "5\n"
     counter.unlink()  # the GPU is back
     assert machine.python(code)["rc"] is True

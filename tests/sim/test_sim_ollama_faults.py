@@ -23,7 +23,7 @@ def test_slow(ollama):
 
 def test_http_status_for_some_requests(ollama):
     ollama.set_faults(http_status={"status": 503, "count": 2, "paths": ["/api/generate"]})
-    statuses = [ollama.post("/api/generate", ASK).status for _ in range(3)]
+    statuses = [ollama.post("/api/generate", ASK).status for _turn in range(3)]
     assert statuses == [503, 503, 200]
     assert ollama.get("/api/version").status == 200
     ollama.set_faults(http_status={"status": 500, "count": 1, "message": "again"})
@@ -33,7 +33,7 @@ def test_http_status_for_some_requests(ollama):
 
 def test_http_status_for_all_requests_until_it_is_off(ollama):
     ollama.set_faults(http_status={"status": 502})
-    assert {ollama.get("/api/version").status for _ in range(4)} == {502}
+    assert {ollama.get("/api/version").status for _turn in range(4)} == {502}
     ollama.set_faults()
     assert ollama.get("/api/version").status == 200
 

@@ -154,7 +154,7 @@ def test_two_pulls_share_one_download(empty, registry):
     ends = []
     name = registry.name("tiny:1b")
     threads = [
-        threading.Thread(target=lambda: ends.append(pull(empty, name)[-1])) for _ in range(2)
+        threading.Thread(target=lambda: ends.append(pull(empty, name)[-1])) for _turn in range(2)
     ]
     for thread in threads:
         thread.start()

@@ -21,7 +21,7 @@ def test_the_account_keeps_its_uid_and_loses_its_shell(llm_01):
 @pytest.mark.parametrize(
     "path",
     [
-        *(f"{NODE}/{name}" for name in ("backups", "logs/gpu", "logs/perf/ollama", "services")),
+        *(f"{NODE}/{name}" for name in ("backups", "logs/perf/ollama", "services")),
         "/opt/scripts",
         "/opt/logs/services/ollama/perf",
     ],

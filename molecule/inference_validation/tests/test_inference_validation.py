@@ -51,7 +51,7 @@ def test_each_model_has_one_baseline_in_the_users_format(llm_02):
     header, *found = rows(llm_02, BASELINE)
     assert header == ["timestamp", "model", "first_token_ms", "tokens_per_s"]
     assert [row[1] for row in found] == MODELS  # a second run adds none
-    for moment, _, first_token_ms, rate in found:
+    for moment, _mark, first_token_ms, rate in found:
         assert TIME.fullmatch(moment)
         assert float(first_token_ms) > 10
         assert float(rate) > 1

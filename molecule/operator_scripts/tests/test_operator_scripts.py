@@ -91,7 +91,8 @@ def test_a_service_that_cannot_start_is_reported(llm_02):
     )
     try:
         failed = llm_02.run(
-            f"mkdir -p /run/start-logs && OLLAMA_LOG_DIR=/run/start-logs OLLAMA_START_TIMEOUT=3 {start}"
+            "mkdir -p /run/start-logs && "
+            f"OLLAMA_LOG_DIR=/run/start-logs OLLAMA_START_TIMEOUT=3 {start}"
         )
         assert failed.rc == 1
         wanted = "Ollama failed to start - check logs at /run/start-logs/start-failure.log"

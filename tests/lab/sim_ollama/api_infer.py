@@ -313,6 +313,6 @@ def embed(
 
 def _vector(text: str, length: int) -> list[float]:
     rng = random.Random(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
-    values = [rng.gauss(0.0, 1.0) for _ in range(length)]
+    values = [rng.gauss(0.0, 1.0) for _turn in range(length)]
     norm = math.sqrt(sum(v * v for v in values))
     return [round(v / norm, 8) for v in values]

@@ -103,7 +103,10 @@ def build(version: str, out: Path) -> list[Path]:
     plain = tar(contents(version))
     archives = []
     tgz = out / "ollama-linux-amd64.tgz"
-    tgz.write_bytes(gzip.compress(plain, 6, mtime=0))
+    buffer = io.BytesIO()  # gzip.compress writes another header from one Python to the next
+    with gzip.GzipFile("", "wb", 6, buffer, mtime=0) as file:
+        file.write(plain)
+    tgz.write_bytes(buffer.getvalue())
     archives.append(tgz)
     if at_least(version, "0.14.0"):
         zst = out / "ollama-linux-amd64.tar.zst"

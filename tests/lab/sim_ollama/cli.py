@@ -47,7 +47,7 @@ class CliError(Exception):
 def request(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """Send one request to the server and return the response; errors become CliError."""
     _scheme, host, port = envconfig.host()
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     connection = http.client.HTTPConnection(host, port, timeout=None)
     data = None if body is None else json.dumps(body).encode()
     try:

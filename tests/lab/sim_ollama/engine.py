@@ -106,7 +106,7 @@ def plan_answer(job: Job, settings: Settings, natural: int) -> tuple[list[Piece]
         length = max(1, round(natural * rng.uniform(0.8, 1.2)))
         limit = _limit(job)
         length = limit if values.get("fill_answers", True) and limit else length
-        words = [rng.choice(WORDS) for _ in range(length)]
+        words = [rng.choice(WORDS) for _turn in range(length)]
         pieces += [Piece(w if i == 0 else f" {w}", False) for i, w in enumerate(words)]
     else:
         pieces += [Piece(text, False) for text in TOKEN.findall(fixed)]

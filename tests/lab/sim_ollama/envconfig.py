@@ -86,11 +86,9 @@ def host() -> tuple[str, str, int]:
         scheme, rest = "http", text
     default_port = {"http": 80, "https": 443}.get(scheme, 11434) if found else 11434
     rest = rest.split("/", 1)[0]
-    address, port_text = rest, ""
     match = re.fullmatch(r"(\[[^\]]*\]|[^:]*):([^:]*)", rest)
-    if match:
-        address, port_text = match.group(1), match.group(2)
-    address = address.strip("[]") or "127.0.0.1"
+    address, port_text = match.groups() if match else (rest or "127.0.0.1", "")
+    address = address.strip("[]")  # empty means every address
     port = default_port
     if port_text:
         if port_text.isdigit() and int(port_text) <= 65535:

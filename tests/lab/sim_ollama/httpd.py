@@ -9,6 +9,7 @@ import ipaddress
 import json
 import select
 import socket
+import socketserver
 import threading
 import time
 import traceback
@@ -256,6 +257,10 @@ class Server(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         self.loopback = _is_loopback(address[0])
         super().__init__(address, Handler)
+
+    def server_bind(self) -> None:
+        """Bind without asking name services for this machine's full name."""
+        socketserver.TCPServer.server_bind(self)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Write a failure of a handler to the log, not a traceback per broken connection."""

@@ -32,7 +32,7 @@ class Schedule(NamedTuple):
         """Return the time that each of count tokens takes, with seeded jitter."""
         rng = random.Random(seed)
         step = 1.0 / self.tokens_per_second
-        return [step * (1.0 + rng.uniform(-self.jitter, self.jitter)) for _ in range(count)]
+        return [step * (1.0 + rng.uniform(-self.jitter, self.jitter)) for _turn in range(count)]
 
 
 def derived(size: int) -> dict[str, float]:

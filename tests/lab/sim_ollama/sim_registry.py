@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import socketserver
 import sys
 import threading
 import time
@@ -242,6 +243,10 @@ class Server(ThreadingHTTPServer):
         self.root = root
         self.faults = faults
         self.direct_host = direct_host
+
+    def server_bind(self) -> None:
+        """Bind without asking name services for this machine's full name."""
+        socketserver.TCPServer.server_bind(self)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Note that a client went away in the middle of an answer."""

@@ -79,10 +79,17 @@ def test_output_of_extract_model_references():
     )
 
 
-@pytest.mark.parametrize("name", ["canonical", "pinned", "drifted", "windows", "empty"])
+@pytest.mark.parametrize("name", ["canonical", "pinned", "drifted", "plain", "empty"])
 def test_library_and_parser_agree_on_files(name):
     path = FIXTURES / f"{name}.env"
     assert references(path) == parsed(path)
+
+
+def test_library_and_parser_agree_on_a_windows_file(tmp_path):
+    path = tmp_path / "windows.env"
+    text = (FIXTURES / "plain.env").read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+    assert references(path) == references(FIXTURES / "plain.env") == parsed(path)
 
 
 def test_library_and_parser_agree_on_random_lines(tmp_path):
@@ -90,7 +97,7 @@ def test_library_and_parser_agree_on_random_lines(tmp_path):
     pieces = ["MODEL_A", "OLLAMA_MODEL_b", "X", "=", "=", " ", "\t", "#", '"', "'", "\\", "$", "`"]
     pieces += ["export ", "a:1b", "é", "@sha256:abcdef", ",", "*", "OLLAMA_MODELS_AVAILABLE", "\r"]
     path = tmp_path / "random.env"
-    lines = ["".join(source.choices(pieces, k=source.randrange(1, 9))) for _ in range(1500)]
+    lines = ["".join(source.choices(pieces, k=source.randrange(1, 9))) for _turn in range(1500)]
     # Few of them are assignments of a model by chance alone.
     lines += [f"MODEL_{n}={''.join(source.choices(pieces, k=4))}" for n in range(1500)]
     path.write_text("\n".join(lines), encoding="utf-8", newline="")

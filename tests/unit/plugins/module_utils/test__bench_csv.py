@@ -111,7 +111,7 @@ def test_writers_at_the_same_time_lose_and_mix_nothing(path):
     rows = [bench.Baseline("t", f"m{number}", number, number) for number in range(8)]
     threads = [
         threading.Thread(
-            target=lambda row=row: [bench.append_baselines(path, [row]) for _ in range(25)]
+            target=lambda row=row: [bench.append_baselines(path, [row]) for _turn in range(25)]
         )
         for row in rows
     ]
@@ -121,7 +121,7 @@ def test_writers_at_the_same_time_lose_and_mix_nothing(path):
         thread.join()
     lines = content(path).decode().splitlines()
     assert lines[0] == bench.BASELINE_HEADER
-    assert sorted(lines[1:]) == sorted(row.row() for row in rows for _ in range(25))
+    assert sorted(lines[1:]) == sorted(row.row() for row in rows for _turn in range(25))
 
 
 @pytest.mark.parametrize(("ttft", "rate"), [(None, 1.0), (1.0, None)])

@@ -32,7 +32,7 @@ def serve():
         def answer():
             while True:
                 try:
-                    connection, _ = listener.accept()
+                    connection, _rest = listener.accept()
                 except OSError:
                     return
                 with connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -60,7 +60,7 @@ def test_pieces_are_handed_on_when_they_arrive(serve):
     answer = http_prepare(url)("POST", "/", b"{}", 5.0)()
     begun = time.monotonic()
     pieces = [(piece, time.monotonic() - begun) for piece in answer.chunks]
-    assert [piece for piece, _ in pieces] == [b"a\n", b"b\n"]
+    assert [piece for piece, _rest in pieces] == [b"a\n", b"b\n"]
     assert pieces[1][1] - pieces[0][1] == pytest.approx(0.2, abs=0.1)
 
 

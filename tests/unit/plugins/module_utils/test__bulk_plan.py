@@ -104,7 +104,7 @@ def test_uuid_is_used_where_the_system_knows_it() -> None:
 
 
 def test_second_mount_of_the_same_disk_is_removed() -> None:
-    assert _actions(replace(IN_PLACE, mounts=(AT_PATH, AT_OLD))) == ["unmount"]
+    assert _actions(replace(IN_PLACE, mounts=(AT_PATH, AT_OLD), engine_inside=False)) == ["unmount"]
 
 
 def test_bind_mount_of_a_part_of_the_disk_is_left_alone() -> None:
@@ -124,7 +124,7 @@ def test_empty_disk_is_formatted_only_when_allowed() -> None:
 
 def test_disk_with_content_is_never_formatted() -> None:
     disk = Disk("block", "7:1", not_empty_because="its first megabyte holds data")
-    with pytest.raises(HostError, match="is not empty either .its first megabyte holds data"):
+    with pytest.raises(HostError, match="its first megabyte holds data"):
         plan_mount(replace(DECLARED, allow_format=True), replace(DRIFTED, disk=disk, mounts=()))
 
 

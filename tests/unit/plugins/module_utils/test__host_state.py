@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -184,3 +185,5 @@ def test_scripts_and_world_writable(layout, tmp_path):
     start = next(item for item in state["scripts"] if item["name"].endswith("start.sh"))
     assert (start["shared"]["kind"], start["local"]["kind"]) == ("file", "missing")
     assert state["world_writable"] == {"count": 1, "paths": [str(shared / "start.sh")]}
+    allowed = replace(layout, audit_allow=[str(shared / "start.sh")])
+    assert observe(allowed)["world_writable"] == {"count": 0, "paths": []}

@@ -26,9 +26,9 @@ PARTS = {"size": 8, "size_vram": 8}
 
 
 class Server:
-    def __init__(self, text="HX-OK", final=FINAL, loaded=None, names=("a:latest",), **state):
+    def __init__(self, text="HX-OK", final=None, loaded=None, names=("a:latest",), **state):
         self.text = text
-        self.final = final
+        self.final = FINAL if final is None else final
         self.loaded = PARTS if loaded is None else loaded
         self.names = names
         self.state = {"status": 200, "version": "0.11.4", **state}
@@ -104,7 +104,7 @@ def test_a_host_that_does_what_it_shall_passes_each_check():
     ],
 )
 def test_what_is_wrong_fails_its_check(server, name, value, evidence):
-    verdicts, _ = check(server, version="0.11.4", catalog=["a"])
+    verdicts, _rest = check(server, version="0.11.4", catalog=["a"])
     assert verdicts[name].status == "FAIL"
     assert evidence in verdicts[name].evidence
     if value is not None:
@@ -120,14 +120,14 @@ def test_a_further_model_is_no_failure_where_it_is_allowed():
 
 
 def test_sizes_that_tell_nothing_are_a_warning():
-    verdicts, _ = check(Server(loaded={"size": 8, "size_vram": 9}))
+    verdicts, _rest = check(Server(loaded={"size": 8, "size_vram": 9}))
     assert verdicts["gpu_used"].status == "WARN"
 
 
 def test_what_is_not_wanted_is_not_judged():
     server = Server(loaded={"size": 8, "size_vram": 2})
     assert check(server, gpu_ratio=0.25)[0]["gpu_used"].status == "PASS"
-    verdicts, _ = check(server, gpu_ratio=0, modes=["stream"])
+    verdicts, _rest = check(server, gpu_ratio=0, modes=["stream"])
     assert set(verdicts) == {"api_version", "answer_stream", "final_metrics_stream"}
 
 

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.hx_infra.llm.plugins.module_utils import _model_config
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "model_config"
+BOM = b"\xef\xbb\xbf"
 LINES = json.loads((FIXTURES / "lines.json").read_text(encoding="utf-8"))
 
 
@@ -30,7 +31,7 @@ def test_single_lines(case):
     if case["value"] is None:
         assert config.settings == {}
     else:
-        ((name, value),) = config.settings.items()
+        [(name, value)] = list(config.settings.items())
         assert value == case["value"]
         assert _model_config.is_model_variable(name) is case["model_variable"]
     is_model = case["model_variable"] and bool(case["value"])
@@ -64,7 +65,7 @@ def test_two_pins_of_one_model_conflict():
         "MODEL_A=a:1b@sha256:aaaaaa\nOLLAMA_MODELS_AVAILABLE=a:1b@sha256:bbbbbb"
     )
     assert config.pin_conflicts == ["a:1b"]
-    (verdict, *_) = _model_config.cross_check(config, subject="x")
+    (verdict, *_others) = _model_config.cross_check(config, subject="x")
     assert verdict.status == "FAIL"
     assert "two digests" in verdict.evidence
 
@@ -118,7 +119,8 @@ def test_secrets_are_never_shown():
 
 
 def test_windows_file_reads_like_any_other():
-    config = read("windows.env")
+    text = (FIXTURES / "plain.env").read_bytes()
+    config = _model_config.parse(BOM + text.replace(b"\n", b"\r\n"))
     assert named(config) == {"MODEL_A": "a:1b", "OLLAMA_MODEL_B": "b:2b", "MODEL_C": "c:3b"}
     assert config.malformed == []
     assert all(v.status == "PASS" for v in _model_config.cross_check(config, subject="x")[:1])
@@ -176,7 +178,7 @@ def test_fuzz_random_bytes_never_crash():
         if round_number % 2:
             content = source.randbytes(source.randrange(300))
         else:
-            content = bytes(source.choice(alphabet) for _ in range(source.randrange(300)))
+            content = bytes(source.choice(alphabet) for _turn in range(source.randrange(300)))
         config = _model_config.parse(content)
         _model_config.describe(config)
         verdicts = _model_config.cross_check(config, subject="x", expected=[], models_dir="/m")

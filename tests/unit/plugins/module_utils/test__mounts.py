@@ -24,7 +24,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._mounts import (
 )
 
 MOUNTINFO = r"""22 1 0:20 / / rw,relatime - overlay overlay rw,lowerdir=/a:/b
-30 22 7:1 / /opt/hx-infrastructure/llm-01/data/llm_bulk_storage rw,relatime shared:7 - ext4 /dev/sda1 rw
+30 22 7:1 / /opt/hx/llm-01/data/llm_bulk_storage rw,relatime shared:7 - ext4 /dev/sda1 rw
 31 22 7:1 /ollama /srv/with\040blank\134and\011tab rw master:2 propagate_from:3 - ext4 /dev/sda1 rw
 32 22 0:40 / /srv/modèles rw - tmpfs tmpfs rw
 33 22 0:41 / /short
@@ -36,7 +36,7 @@ def test_mountinfo() -> None:
     mounts = parse_mountinfo(MOUNTINFO)
     assert [mount.point for mount in mounts] == [
         "/",
-        "/opt/hx-infrastructure/llm-01/data/llm_bulk_storage",
+        "/opt/hx/llm-01/data/llm_bulk_storage",
         "/srv/with blank\\and\ttab",
         "/srv/modèles",
         "/srv/modèles",
@@ -51,9 +51,9 @@ def test_mountinfo() -> None:
     [
         ("/", "overlay"),
         ("/optional", "overlay"),
-        ("/opt/hx-infrastructure/llm-01/data/llm_bulk_storage", "/dev/sda1"),
-        ("/opt/hx-infrastructure/llm-01/data/llm_bulk_storage/ollama", "/dev/sda1"),
-        ("/opt/hx-infrastructure/llm-01/data/llm_bulk_storage2", "overlay"),
+        ("/opt/hx/llm-01/data/llm_bulk_storage", "/dev/sda1"),
+        ("/opt/hx/llm-01/data/llm_bulk_storage/ollama", "/dev/sda1"),
+        ("/opt/hx/llm-01/data/llm_bulk_storage2", "overlay"),
         ("/srv/modèles/x", "second"),
     ],
 )
@@ -118,7 +118,7 @@ def test_blkid(text: str, expected: dict[str, str]) -> None:
 
 
 def test_unit_file() -> None:
-    text = "[Unit]\nDescription=What=no\n[Mount]\nWhat = /dev/sda1\nWhere=/data/x/\n[Install]\nWhere=/y\n"
+    text = "[Unit]\nWhat=no\n[Mount]\nWhat = /dev/sda1\nWhere=/data/x/\n[Install]\nWhere=/y\n"
     unit = parse_unit("/etc/systemd/system/data-x.mount", text)
     assert (unit.what, unit.where) == ("/dev/sda1", "/data/x")
 

@@ -83,13 +83,13 @@ def test_a_good_pull():
 )
 def test_failed_pulls(lines, text):
     with pytest.raises(HostError, match=text.replace("(", r"\(")):
-        api.follow_pull(lines, NAME, lambda *_: None)
+        api.follow_pull(lines, NAME, lambda *_state: None)
 
 
 def test_a_pull_that_is_refused():
     calls, _http = client(Answer(400, b'{"error":"invalid model name"}'))
     with pytest.raises(HostError, match="HTTP 400 invalid model name"):
-        calls.pull(NAME, insecure=False, on_progress=lambda *_: None)
+        calls.pull(NAME, insecure=False, on_progress=lambda *_state: None)
 
 
 class Breaking:
@@ -111,7 +111,7 @@ def test_a_connection_that_breaks():
     body = Breaking(GOOD[:3])
     calls, _http = client(Answer(200, body))
     with pytest.raises(HostError, match="connection reset by peer"):
-        calls.pull(NAME, insecure=False, on_progress=lambda *_: None)
+        calls.pull(NAME, insecure=False, on_progress=lambda *_state: None)
     assert body.closed
 
 
@@ -120,7 +120,7 @@ def test_the_deadline_stops_a_pull():
     body = Breaking(GOOD)
     calls, _http = client(Answer(200, body), deadline=3, clock=lambda: next(ticks))
     with pytest.raises(HostError, match="stopped at the deadline"):
-        calls.pull(NAME, insecure=False, on_progress=lambda *_: None)
+        calls.pull(NAME, insecure=False, on_progress=lambda *_state: None)
     assert body.closed
 
 

@@ -70,10 +70,12 @@ def test_a_file_there_is_kept(place):
     path, target = place
     path.write_text("local\n")
     os.utime(path, (MTIME, MTIME))
+    path.chmod(0o777)
     done = assert_predicted_then_done(path, target)
     kept = path.with_name("start.sh.local-20250814T181724Z.bak")
     assert done["kept_file"] == str(kept)
     assert kept.read_text() == "local\n"
+    assert kept.stat().st_mode & 0o777 == 0o755
     assert [step["action"] for step in done["plan"]] == ["keep_file", "replace_file"]
 
 

@@ -191,6 +191,14 @@ def test_a_state_that_is_missing_is_no_error(part):
     assert Page(html_of(record)).open == []
 
 
+def test_a_host_that_could_not_be_observed_again_is_not_compared():
+    record = record_of("failed")
+    record["state"]["after"] = {}
+    page = html_of(record)
+    assert "At its end the host could not be observed." in page
+    assert 'class="changed"' not in page
+
+
 def test_empty_record():
     record = copy.deepcopy(record_of("remediated"))
     record.update(plan=[], verdicts=[], phases=[], data={}, changed=0, seconds=0)
@@ -214,9 +222,24 @@ def test_speeds_in_every_form(measured):
     assert (speed["median"], speed["rate"]) == (20.0, 5.0)
 
 
+def test_a_model_that_was_measured_in_two_ways():
+    record = record_of("remediated")
+    verdict = {"check": "ttft", "subject": "llama3.2:3b", "limit": 50}
+    record["data"]["benchmark"] = [
+        {"model": "llama3.2:3b", "series": "baseline", "ttft_ms": [10.0], "verdicts": [verdict]},
+        {"model": "llama3.2:3b", "series": "concurrency", "ttft_ms": [90.0]},
+    ]
+    first, second = report.model_speeds(record)
+    assert (first["label"], first["limit"]) == ("llama3.2:3b", 50.0)
+    assert (second["label"], second["limit"], second["further"]) == ("concurrency", None, True)
+    shown = report.view(record)
+    assert shown["figures"][-1]["value"] == "10 ms"
+    assert shown["models"][0]["ttft"] == "10 ms"
+
+
 def test_plot_uses_a_logarithm_only_when_needed():
-    near = [{"name": "a", "samples": [], "median": 100.0, "limit": 300.0, "rate": 10}]
-    far = [*near, {"name": "b", "samples": [], "median": 9000.0, "limit": None, "rate": 1}]
+    near = [{"label": "a", "samples": [], "median": 100.0, "limit": 300.0, "rate": 10}]
+    far = [*near, {"label": "b", "samples": [], "median": 9000.0, "limit": None, "rate": 1}]
     assert "logarithmic" not in svg.latency(near)
     assert "logarithmic" in svg.latency(far)
     assert svg.latency([]) == ""

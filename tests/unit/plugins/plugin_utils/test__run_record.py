@@ -115,3 +115,41 @@ def test_attach_merges_dicts_and_replaces_the_rest():
     record = records.attach(opened(), {"backup": {"path": "/b"}, "benchmark": [1]})
     record = records.attach(record, {"backup": {"bytes": 4}, "benchmark": [2]})
     assert record["data"] == {"backup": {"path": "/b", "bytes": 4}, "benchmark": [2]}
+
+
+def directory(path, **access):
+    item = {"changed": True, "ansible_loop_var": "d", "d": path}
+    return {"changed": True, "results": [{**item, "invocation": {"module_args": access}}]}
+
+
+@pytest.mark.parametrize(("mode", "wanted"), [(records.CHECK, 1), (records.REAL, 2)])
+def test_a_dry_run_predicts_a_path_once(mode, wanted):
+    steps = [("one", "directories", directory("/opt/x")), ("two", "dirs", directory("/opt/x"))]
+    record = records.end_phase(opened(mode), "prepare", at(1), steps=steps)
+    assert record["changed"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [
+        ({"owner": "root", "mode": "0755"}, {"mode": "0755"}, 1),
+        ({"owner": "root", "mode": "0755"}, {"owner": "hxmon", "mode": "0755"}, 2),
+        ({}, {"owner": "hxmon"}, 2),
+        ({"mode": "0755"}, {"mode": "u+rwx"}, 1),
+        ({"owner": "root"}, {"owner": None}, 1),
+    ],
+)
+def test_a_dry_run_predicts_another_owner(first, second, wanted):
+    steps = [
+        ("one", "directories", directory("/opt/x", **first)),
+        ("two", "dirs", directory("/opt/x", **second)),
+    ]
+    record = records.end_phase(opened("check"), "prepare", at(1), steps=steps)
+    assert record["changed"] == wanted
+
+
+def test_a_dry_run_keeps_every_action_of_a_module_on_one_path():
+    plan = [{"action": "chown", "target": "/opt/x"}, {"action": "chmod", "target": "/opt/x"}]
+    own = {"changed": True, "plan": plan, "actions": ["Own /opt/x.", "Close /opt/x."]}
+    steps = [("one", "directories", directory("/opt/x")), ("two", "audit", own)]
+    assert records.end_phase(opened("check"), "prepare", at(1), steps=steps)["changed"] == 3

@@ -62,6 +62,15 @@ def told(step, result):
             [("x", "Make x.")],
             id="failed on the way",
         ),
+        pytest.param(
+            {
+                "changed": True,
+                "actions": ["Pull b."],
+                "plan": [{"action": "adopt", "target": "a"}, {"action": "pull", "target": "b"}],
+            },
+            [("b", "Pull b.")],
+            id="a plan with something that is left alone",
+        ),
         pytest.param({"failed": True, "msg": "no"}, [], id="failed without a plan"),
         pytest.param(
             {"changed": True, "results": [{"model": "a"}], "actions": ["Measure a."]},
@@ -99,17 +108,29 @@ def test_steps_and_verdicts_of_a_role():
     assert results.verdicts_of_role("demo", variables) == [{"check": "c", "status": "PASS"}]
 
 
+@pytest.mark.parametrize("first", ["timers", "timers_predicted"])
+def test_a_step_that_predicts_counts_as_the_step_itself(first):
+    second = {"timers": "timers_predicted", "timers_predicted": "timers"}[first]
+    variables = {
+        f"__demo_result_{first}": {"changed": False, "skipped": True},
+        f"__demo_result_{second}": {"changed": True},
+    }
+    for order in (variables, dict(reversed(variables.items()))):
+        assert results.steps_of_role("demo", order) == {"timers": {"changed": True}}
+
+
 def test_figures():
     variables = {
         "__demo_result_backup": {"archive": "/b.tgz", "size_bytes": 7},
         "__demo_move": {"interruption": {"stop": 1.0, "total": 2.5}},
         "__demo_bench": {"benchmark": [{"model": "a"}]},
+        "__demo_result_load": {"benchmark": [{"model": "a"}]},
         "__demo_empty": {"benchmark": [], "interruption": {"total": 0.0}, "archive": ""},
     }
     assert results.figures_of_role("demo", variables) == {
         "backup": {"path": "/b.tgz", "bytes": 7},
         "interruption": {"seconds": 2.5},
-        "benchmark": [{"model": "a"}],
+        "benchmark": [{"series": "bench", "model": "a"}, {"series": "load", "model": "a"}],
     }
 
 
@@ -136,4 +157,4 @@ def test_plain_values_can_be_written_as_json():
 
     value = {Marked("a"): (Marked("b"), {1}, None, True, 1.5, b"x")}
     assert json.loads(json.dumps(results.plain(value))) == {"a": ["b", [1], None, True, 1.5, "x"]}
-    assert type(results.plain(Marked("b"))) is str
+    assert results.plain(Marked("b")).__class__ is str

@@ -242,7 +242,7 @@ def test_writers_at_once_lose_nothing(tmp_path, paths):
         "    with c.locked(path.with_suffix('.lock')):\n"
         f"        c.append_rows(path, {ROW!r}, datetime.now(timezone.utc))\n"
     )
-    writers = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
+    writers = [subprocess.Popen([sys.executable, "-c", program]) for _turn in range(4)]
     assert [writer.wait(60) for writer in writers] == [0] * 4
     lines = paths["csv"].read_text().splitlines(keepends=True)
     assert lines[0] == collector.HEADER
