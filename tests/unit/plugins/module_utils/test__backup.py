@@ -110,7 +110,8 @@ def test_verify_names_a_missing_member_and_a_cut_archive(tmp_path, tree):
     with pytest.raises(HostError, match="lacks 1 members"):
         _backup.verify(path, [*members, {"path": "/x", "kind": "directory"}])
     archive = Path(path)
-    archive.write_bytes(archive.read_bytes()[:500])
+    content = archive.read_bytes()
+    archive.write_bytes(content[: len(content) // 2])
     with pytest.raises(HostError, match="can't be read back"):
         _backup.verify(path, members)
 
