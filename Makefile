@@ -14,10 +14,13 @@ build := $(CURDIR)/build
 staged := $(build)/ansible_collections/hx_infra/llm
 core218 := $(CURDIR)/.venv-core218
 
-# The lab needs root: loop devices and a container engine.
-sudo := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo -E)
-export PATH := $(bin):$(PATH)
+export PATH := $(bin):$(PATH):/usr/sbin:/sbin
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+# The lab needs root: loop devices and a container engine. Root has its own home and this PATH, or
+# it would leave files of its own in the user's home, and not find the tools.
+sudo := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo -E -H env '"PATH=$(PATH)"')
+in_lab := export LAB_CONNECTION=$$($(sudo) tests/lab/engine.sh --connection) && $(sudo)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help
@@ -32,7 +35,7 @@ engine:
 
 .PHONY: demo
 demo: lab-reset ## bring llm-01 up in its drifted state, remediate it, show the report
-	$(sudo) $(bin)/ansible-playbook playbooks/remediate.yml -l llm-01
+	$(in_lab) $(bin)/ansible-playbook playbooks/remediate.yml -l llm-01
 	@tools/show_report.sh runs/llm-01/latest.html
 
 .PHONY: lab lab-reset lab-destroy
@@ -59,7 +62,7 @@ lint: venv ## ansible-lint, ruff, shellcheck, yamllint, changelog, collection do
 units: venv ## unit tests: pure Python and shell, no host
 	python -m pytest -p no:cacheprovider tests/unit
 simulators: engine ## modules and plugins against the simulators, the contract suite
-	python -m pytest -p no:cacheprovider tests/sim
+	$(sudo) $(bin)/python -m pytest -p no:cacheprovider tests/sim
 core218: venv ## unit tests and playbook syntax with the older ansible-core that we support
 	@HX_VENV=$(core218) HX_LOCK=$(CURDIR)/tools/requirements-core218.txt tools/bootstrap.sh python
 	$(core218)/bin/python -m pytest -p no:cacheprovider -q tests/unit
@@ -73,8 +76,8 @@ stage: venv
 	  | xargs -0 -I{} cp --parents -P {} $(staged)/
 	@cd $(staged) && git init -q . && git add -A
 sanity: stage ## ansible-test sanity in a staged tree
-	cd $(staged) && ANSIBLE_CONFIG= ansible-test sanity --local --requirements --python $$($(bin)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
-	  --skip-test pslint --skip-test shellcheck --color no
+	cd $(staged) && ANSIBLE_CONFIG= ansible-test sanity --local --requirements --color no \
+	  --python $$($(bin)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 .PHONY: molecule
 molecule: engine ## molecule scenarios on lab hosts; SCENARIO=ollama for one
@@ -82,7 +85,7 @@ molecule: engine ## molecule scenarios on lab hosts; SCENARIO=ollama for one
 
 .PHONY: bench
 bench: engine ## print figures and ratios (docs/performance.md)
-	$(sudo) $(bin)/python tests/bench/run.py
+	$(in_lab) $(bin)/python tests/bench/run.py
 
 .PHONY: docs build import lock clean
 docs: venv ## render the collection's documentation into build/docs

@@ -6,6 +6,8 @@
 #   tools/bootstrap.sh python   the virtual environment with the locked tools
 #   tools/bootstrap.sh lab      also a container engine and what builds the lab
 set -euo pipefail
+# A user's PATH lacks the folders where Debian keeps dockerd, losetup and mkfs.
+PATH=$PATH:/usr/sbin:/sbin
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 need=${1:-lab}
@@ -46,7 +48,7 @@ install_packages() {
 engine_answers() {
   local engine
   for engine in ${LAB_ENGINE:-docker podman}; do
-    if have "$engine" && "$engine" info >/dev/null 2>&1; then
+    if have "$engine" && as_root "$engine" info >/dev/null 2>&1; then
       return 0
     fi
   done
@@ -98,17 +100,22 @@ make_engine() {
   if ! have dockerd; then
     install_packages docker.io iptables
   fi
-  # The process with PID 1 need not be systemd, so the engine is started directly.
-  say "starting the Docker engine (log: /var/log/hx-llm-lab-dockerd.log)"
-  as_root sh -c 'setsid dockerd >/var/log/hx-llm-lab-dockerd.log 2>&1 </dev/null &'
-  local _
+  local log=/var/log/hx-llm-lab-dockerd.log _
+  if [ -d /run/systemd/system ]; then
+    log="journalctl -u docker"
+    say "starting the Docker engine"
+    as_root systemctl start docker || true
+  else
+    say "starting the Docker engine (log: $log)"
+    as_root sh -c "setsid dockerd >$log 2>&1 </dev/null &"
+  fi
   for _ in $(seq 1 60); do
     if engine_answers; then
       return 0
     fi
     sleep 1
   done
-  die "no container engine answers: please install and start Docker or Podman (see /var/log/hx-llm-lab-dockerd.log)"
+  die "no container engine answers: please install and start Docker or Podman (see $log)"
 }
 
 case $need in
@@ -122,6 +129,8 @@ git git
 LIST
 )
 install_packages "${missing[@]}"
+# Made by the user, or root's part of the work would own them.
+mkdir -p "$root/build" "$root/runs"
 make_venv
 if [ "$need" = lab ]; then
   mapfile -t missing < <(packages_for <<'LIST'

@@ -10,6 +10,8 @@ PATH=$PWD/.venv/bin:$PATH
 export MOLECULE_GLOB='molecule/*/molecule.yml'
 export MOLECULE_PROJECT_DIRECTORY=$PWD
 export ANSIBLE_CONFIG=$PWD/ansible.cfg
+LAB_CONNECTION=$(tests/lab/engine.sh --connection)
+export LAB_CONNECTION
 base=(--base-config molecule/config.yml)
 
 ansible-playbook tests/lab/create.yml
@@ -19,6 +21,14 @@ if [ "$#" -eq 0 ]; then
     set -- "$@" "$(basename "$(dirname "$scenario")")"
   done
 fi
+failed=()
 for scenario in "$@"; do
-  molecule "${base[@]}" test --destroy=never --scenario-name "$scenario"
+  # Forget what an earlier run of the scenario noted: its hosts are not there any more.
+  molecule "${base[@]}" reset --scenario-name "$scenario" >/dev/null
+  molecule "${base[@]}" test --destroy=never --scenario-name "$scenario" || failed+=("$scenario")
 done
+if [ "${#failed[@]}" -gt 0 ]; then
+  echo "molecule: these scenarios failed: ${failed[*]}" >&2
+  exit 1
+fi
+echo "molecule: all $# scenarios passed: $*"

@@ -3,10 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Prints the container engine that the lab uses: LAB_ENGINE when set, else the first that answers.
+#   engine.sh               docker or podman
+#   engine.sh --connection  Ansible's connection plugin for it: LAB_CONNECTION when set
 set -euo pipefail
 for engine in ${LAB_ENGINE:-docker podman}; do
   if command -v "$engine" >/dev/null 2>&1 && "$engine" info >/dev/null 2>&1; then
-    printf '%s\n' "$engine"
+    case ${1:-}$engine in
+      --connectiondocker) printf '%s\n' "${LAB_CONNECTION:-community.docker.docker}" ;;
+      --connectionpodman) printf '%s\n' "${LAB_CONNECTION:-containers.podman.podman}" ;;
+      *) printf '%s\n' "$engine" ;;
+    esac
     exit 0
   fi
 done

@@ -16,9 +16,13 @@ command=$2
 shift 2
 prefix=hx-llm-lab
 
-loops_of() { # files below $1 that have a loop device, also deleted ones: prints device names
-  losetup --list --noheadings --raw --output NAME,BACK-FILE |
-    awk -v top="$1" 'index($2, top) == 1 { print $1 }'
+loops_of() { # FILE or FOLDER/: prints the loop devices of it, also those whose file was deleted
+  local name file
+  losetup --list --noheadings --output NAME,BACK-FILE | while read -r name file; do
+    if [[ ${file% (deleted)} == "$1" || ($1 == */ && $file == "$1"*) ]]; then
+      printf '%s\n' "$name"
+    fi
+  done
 }
 
 detach() { # DISK-FILE-OR-FOLDER
@@ -29,18 +33,20 @@ detach() { # DISK-FILE-OR-FOLDER
   done
 }
 
-attach() { # FILE SIZE: prints the device on descriptor 3
-  local device
-  if [ ! -f "$1" ]; then
-    mkdir -p "$(dirname "$1")"
-    truncate -s "$2" "$1"
-    mkfs.ext4 -q -L bulk "$1"
-  fi
-  device=$(loops_of "$1" | head -n 1)
-  if [ -z "$device" ]; then
-    device=$(losetup --find --show "$1")
-  fi
-  printf '%s\n' "$device" >&3
+remove_disk() { # FILE
+  detach "$1"
+  rm -f "$1"
+}
+
+device_of() { # FILE: prints its loop device; one whose file was deleted and made again is not it
+  [ ! -f "$1" ] || losetup --noheadings --output NAME --associated "$1" | head -n 1
+}
+
+new_disk() { # FILE SIZE: prints the device
+  mkdir -p "$(dirname "$1")"
+  truncate -s "$2" "$1"
+  mkfs.ext4 -q -L bulk "$1" >&2
+  losetup --find --show "$1"
 }
 
 cgroup_arguments() {
@@ -78,23 +84,28 @@ wait_for_systemd() { # CONTAINER
   return 1
 }
 
+half_seeded() { # CONTAINER: whether its seeding was begun and never ended
+  "$engine" exec "$1" sh -c 'test -e /var/lib/hx-lab/begun && ! test -e /var/lib/hx-lab/seeded' 2>/dev/null
+}
+
 host_up() { # HOST IMAGE NETWORK DIR SIZE
-  local host=$1 image=$2 network=$3 dir=$4 size=$5 name=$prefix-$1 device='' wanted
+  local host=$1 image=$2 network=$3 dir=$4 size=$5 name=$prefix-$1 device wanted disk
   local -a arguments cgroup init
   dir=$(cd "$dir" && pwd -P)
-  if [ "$size" != none ]; then
-    exec 3>"$dir/device"
-    attach "$dir/disks/$host.img" "$size"
-    exec 3>&-
-    device=$(cat "$dir/device")
-    rm -f "$dir/device"
-  fi
+  disk=$dir/disks/$host.img
+  device=$(device_of "$disk")
   wanted="$image $device"
-  if [ "$("$engine" inspect -f '{{.State.Running}} {{index .Config.Labels "hx.lab"}}' "$name" 2>/dev/null)" = "true $wanted" ]; then
+  if [ "$("$engine" inspect -f '{{.State.Running}} {{index .Config.Labels "hx.lab"}}' "$name" 2>/dev/null)" = "true $wanted" ] &&
+    ! half_seeded "$name"; then
     wait_for_systemd "$name"
     return 0
   fi
-  "$engine" rm -f "$name" >/dev/null 2>&1 || true
+  # Half a drift is no drift: a new host has a new disk.
+  "$engine" rm -f -v "$name" >/dev/null 2>&1 || true
+  remove_disk "$disk" >/dev/null
+  device=''
+  [ "$size" = none ] || device=$(new_disk "$disk" "$size")
+  wanted="$image $device"
   arguments=(
     --name "$name" --hostname "$host" --network "$network" --network-alias "$host"
     --label "hx.lab=$wanted" --stop-signal SIGRTMIN+3
@@ -121,20 +132,15 @@ case $command in
     ;;
   up) host_up "$@" ;;
   seed)
-    if ! "$engine" exec "$prefix-$1" bash /lab/seed/seed.sh "$1"; then
-      # Half a drift is no drift: the next create starts this host anew.
-      "$engine" rm -f -v "$prefix-$1" >/dev/null
-      exit 1
-    fi
+    "$engine" exec "$prefix-$1" mkdir -p /var/lib/hx-lab/begun
+    "$engine" exec "$prefix-$1" bash /lab/seed/seed.sh "$1"
     ;;
   down)
     if "$engine" inspect "$prefix-$1" >/dev/null 2>&1; then
       "$engine" rm -f -v "$prefix-$1" >/dev/null
       echo changed
     fi
-    dir=$(cd "$2" 2>/dev/null && pwd -P) || exit 0
-    detach "$dir/disks/$1.img"
-    rm -f "$dir/disks/$1.img"
+    remove_disk "$(realpath -m -- "$2")/disks/$1.img"
     ;;
   destroy)
     for name in $("$engine" ps -a --filter "name=^$1-" --format '{{.Names}}'); do
@@ -149,8 +155,10 @@ case $command in
       "$engine" rmi "$tag" >/dev/null
       echo changed
     done
-    if dir=$(cd "$4" 2>/dev/null && pwd -P); then
-      detach "$dir/disks/"
+    # The folder may be gone already, and the loop devices of its deleted files still there.
+    dir=$(realpath -m -- "$4")
+    detach "$dir/disks/"
+    if [ -d "$dir" ]; then
       rm -rf "$dir"
       echo changed
     fi

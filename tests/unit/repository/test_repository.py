@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import configparser
+import fnmatch
 import re
 from pathlib import Path
 
@@ -29,6 +31,16 @@ def test_the_checkout_is_the_collection():
     assert link.resolve() == ROOT
 
 
+def test_both_configurations_say_the_same():
+    def settings(path, up):
+        parser = configparser.ConfigParser()
+        parser.read(path)
+        return {name: value.replace(up, "./", 1) for name, value in parser["defaults"].items()}
+
+    there = settings(ROOT / "playbooks" / "ansible.cfg", "../")
+    assert there == settings(ROOT / "ansible.cfg", "./")
+
+
 def test_the_action_group_names_every_module():
     groups = load(ROOT / "meta" / "runtime.yml")["action_groups"]
     assert groups["llm"] == MODULES
@@ -49,10 +61,64 @@ def test_defaults_equal_argument_specs(role):
 @pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
 def test_every_entry_point_is_specified(role):
     specs = load(role / "meta" / "argument_specs.yml")["argument_specs"]
+    main = specs["main"]["options"]
     for name, spec in specs.items():
         assert (role / "tasks" / f"{name}.yml").is_file(), name
         assert spec["short_description"]
         assert spec["description"]
+        for option, entry in spec.get("options", {}).items():
+            assert entry.get("default") == main[option].get("default"), (name, option)
+            assert entry["type"] == main[option]["type"], (name, option)
+
+
+def tasks_of(content):
+    """Yield every task, also those in blocks and plays."""
+    for entry in content or []:
+        yield entry
+        for key in ("tasks", "pre_tasks", "post_tasks", "block", "rescue", "always"):
+            yield from tasks_of(entry.get(key))
+
+
+def test_roles_are_entered_where_they_are_specified_with_options_that_they_have():
+    entered = 0
+    paths = [*ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("molecule/*/*.yml")]
+    for path in sorted(set(paths) - set(ROOT.glob("playbooks/vars/*.yml"))):
+        content = load(path)
+        for task in tasks_of(content if isinstance(content, list) else []):
+            role = task.get("ansible.builtin.import_role") or task.get("ansible.builtin.include_role")
+            if not role:
+                continue
+            name = role["name"].rsplit(".", 1)[1]
+            specs = load(ROOT / "roles" / name / "meta" / "argument_specs.yml")["argument_specs"]
+            assert role.get("tasks_from", "main") in specs, (path, task["name"])
+            given = {key for key in task.get("vars", {}) if not key.startswith("__")}
+            assert given <= set(specs["main"]["options"]), (path, task["name"])
+            entered += 1
+    assert entered > 20
+
+
+def test_every_declaration_reaches_somewhere():
+    declared = load(ROOT / "playbooks" / "vars" / "declaration.yml")
+    text = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").rglob("*.yml")
+    )
+    for name in declared:
+        assert len(re.findall(rf"\b{name}\b", text)) > 1, f"{name} is declared and never used"
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
+def test_every_role_has_its_papers(role):
+    meta = load(role / "meta" / "main.yml")["galaxy_info"]
+    assert meta["description"]
+    assert "GPL-3.0-or-later" in str(meta["license"])
+    readme = (role / "README.md").read_text(encoding="utf-8")
+    assert readme.splitlines()[0].split(".")[-1].strip("# ") == role.name
+
+
+def test_what_a_developer_has_lying_about_stays_out_of_the_tarball():
+    patterns = load(ROOT / "galaxy.yml")["build_ignore"]
+    for name in (".venv", ".venv-core218", ".ruff_cache", ".pytest_cache", "runs", "build"):
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
@@ -96,3 +162,12 @@ def test_playbooks_and_scenarios_that_the_makefile_names_exist():
         assert (ROOT / "tests" / "lab" / f"{name}.yml").is_file()
     scenarios = {path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")}
     assert {role.name for role in ROLES} | {"default", "remediate"} <= scenarios
+
+
+def test_awx_job_templates_name_playbooks_and_variables_that_exist():
+    declared = set(re.findall(r"llm_\w+", (ROOT / "docs" / "variables.md").read_text()))
+    for template in load(ROOT / "awx" / "job_templates.yml")["controller_templates"]:
+        assert (ROOT / template["playbook"]).is_file(), template["name"]
+        for question in template.get("survey_spec", {}).get("spec", []):
+            assert question["variable"] in declared, question
+            assert isinstance(question["default"], int)
