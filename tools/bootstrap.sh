@@ -82,7 +82,7 @@ make_venv() {
   find_python || die "please install Python 3.11, 3.12 or 3.13 with its venv module"
   local stamp want
   stamp=$venv/.hx-lock
-  want=$(sha256sum "$lock" | cut -d' ' -f1)-$("$python" -c 'import sys; print(sys.version.split()[0])')
+  want=$(sha256sum "$lock" | cut -d' ' -f1)-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then
     return 0
   fi

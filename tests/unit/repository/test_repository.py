@@ -85,7 +85,7 @@ def test_roles_are_entered_where_they_are_specified_with_options_that_they_have(
     for path in sorted(set(paths) - set(ROOT.glob("playbooks/vars/*.yml"))):
         content = load(path)
         for task in tasks_of(content if isinstance(content, list) else []):
-            role = task.get("ansible.builtin.import_role") or task.get("ansible.builtin.include_role")
+            role = task.get("ansible.builtin.import_role")
             if not role:
                 continue
             name = role["name"].rsplit(".", 1)[1]
@@ -99,9 +99,7 @@ def test_roles_are_entered_where_they_are_specified_with_options_that_they_have(
 
 def test_every_declaration_reaches_somewhere():
     declared = load(ROOT / "playbooks" / "vars" / "declaration.yml")
-    text = "".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").rglob("*.yml")
-    )
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "playbooks").rglob("*.yml"))
     for name in declared:
         assert len(re.findall(rf"\b{name}\b", text)) > 1, f"{name} is declared and never used"
 
