@@ -13,7 +13,14 @@ writing a file and restarting is completed by the next one.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, Callable
+
+from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
+    Verdict,
+    at_most,
+    judge,
+)
 
 Runner = Callable[[list[str]], "tuple[int, str, str]"]
 
@@ -113,3 +120,55 @@ def commands(actions: list[dict[str, Any]]) -> list[list[str]]:
             command.append(item["target"])
         result.append(command)
     return result
+
+
+def parse_environ(content: bytes) -> dict[str, str]:
+    """Parse ``/proc/<pid>/environ``: assignments, each ended by a zero byte."""
+    result = {}
+    for item in content.split(b"\0"):
+        name, separator, value = item.partition(b"=")
+        if separator:
+            result[name.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
+    return result
+
+
+def judge_service(
+    unit: str,
+    state: Mapping[str, str],
+    ready_seconds: float,
+    ready_budget: float,
+    *,
+    wanted: Mapping[str, str],
+    effective: Mapping[str, str],
+) -> list[Verdict]:
+    """Judge a unit after it was brought up: state, readiness in seconds, effective environment."""
+    verdicts = [
+        judge(
+            "engine_active",
+            state.get("ActiveState") == "active",
+            subject=unit,
+            value=state.get("ActiveState", "unknown"),
+            limit="active",
+            evidence="systemctl show",
+        ),
+        at_most(
+            "engine_ready",
+            ready_seconds,
+            ready_budget,
+            subject=unit,
+            unit="s",
+            evidence="time until the API answered",
+        ),
+    ]
+    for name in sorted(wanted):
+        verdicts.append(
+            judge(
+                "effective_environment",
+                effective.get(name) == str(wanted[name]),
+                subject=name,
+                value=effective.get(name, "not set"),
+                limit=str(wanted[name]),
+                evidence=f"/proc/{state.get('MainPID', '?')}/environ",
+            )
+        )
+    return verdicts

@@ -132,6 +132,11 @@ plan:
     value:
       description: Text of the link that is placed.
       type: str
+verdicts:
+  description: Where the disk is mounted, read back after the last step; empty in check mode.
+  returned: always
+  type: list
+  elements: dict
 uuid:
   description: UUID of the file system. Empty in check mode when the device would be formatted.
   returned: always
@@ -172,6 +177,11 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bulk_run import Moun
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._journal import Journal, RunLock
 from ansible_collections.hx_infra.llm.plugins.module_utils._mounts import unit_name
+from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
+    Verdict,
+    as_dicts,
+    judge,
+)
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "device": {"type": "path", "required": True},
@@ -221,6 +231,7 @@ def run(
         interrupted = bool(journal.read().get("unit_was_running"))
         found = observe(declared, params["unit_paths"], command, interrupted)
         steps = plan_mount(declared, found)
+        difference = _diff(declared, found, steps)
         uuid, kept, warnings = found.disk.uuid, [], []
         now = _mounted_at(declared, found)
         if not check_mode:
@@ -229,7 +240,9 @@ def run(
                 declared, found, command, journal=journal, keep_dir=f"{base}/kept", stamp=stamp
             )
             uuid = work.apply(steps)
-            kept, warnings, now = work.kept, work.warnings, declared.path
+            kept, warnings = work.kept, work.warnings
+            found = observe(declared, params["unit_paths"], command, False)
+            now = _mounted_at(declared, found)
     return {
         "changed": bool(steps),
         "actions": [step.sentence for step in steps],
@@ -239,8 +252,21 @@ def run(
         "mount_unit": unit_name(declared.path),
         "kept": kept,
         "warnings": warnings,
-        "diff": _diff(declared, found, steps),
+        "verdicts": [] if check_mode else as_dicts([_verdict(declared, now, uuid)]),
+        "diff": difference,
     }
+
+
+def _verdict(declared: Declared, now: str, uuid: str) -> Verdict:
+    """Judge where the disk is mounted, as it was read back after the last step."""
+    return judge(
+        "bulk_disk_mounted",
+        now == declared.path,
+        subject=declared.device,
+        value=now or "not mounted",
+        limit=declared.path,
+        evidence=f"/proc/self/mountinfo, UUID {uuid}",
+    )
 
 
 def _mounted_at(declared: Declared, found: Observed) -> str:

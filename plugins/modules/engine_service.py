@@ -50,6 +50,12 @@ options:
     description: An address that answers with status 200 when the engine is ready.
     type: str
     required: true
+  environment:
+    description:
+      - Variables that the running process has to have, with their values. They are read from the
+        process itself, because an environment file that nobody loads looks just as good.
+    type: dict
+    default: {}
   ready_timeout:
     description: How many seconds the engine has to become ready.
     type: int
@@ -88,6 +94,12 @@ newer:
   returned: always
   type: list
   elements: str
+verdicts:
+  description:
+    - State, readiness and effective environment, read after the last action; empty in check mode.
+  returned: always
+  type: list
+  elements: dict
 ready_seconds:
   description: How long the engine took to answer, in seconds; absent in check mode.
   returned: when the engine answered
@@ -102,6 +114,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _engine_service as service
+from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
+    as_dicts,
+    failure_message,
+)
 
 
 def answers(url: str) -> str:
@@ -140,6 +156,15 @@ def wait_ready(module: AnsibleModule, url: str, budget: int) -> float:
     return 0.0
 
 
+def effective_environment(state: dict[str, str]) -> dict[str, str]:
+    """Read the environment of the unit's main process; empty when there is none."""
+    try:
+        with open(f"/proc/{state.get('MainPID', '0')}/environ", "rb") as handle:
+            return service.parse_environ(handle.read())
+    except OSError:
+        return {}
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -148,6 +173,7 @@ def main() -> None:
             "watch": {"type": "list", "elements": "path", "default": []},
             "files_changed": {"type": "bool", "default": False},
             "url": {"type": "str", "required": True},
+            "environment": {"type": "dict", "default": {}},
             "ready_timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -165,6 +191,7 @@ def main() -> None:
         "plan": [{"action": item["action"], "target": item["target"]} for item in plan],
         "newer": newer,
         "unit_state": state,
+        "verdicts": [],
     }
     if not module.check_mode:
         for command in service.commands(plan):
@@ -177,6 +204,18 @@ def main() -> None:
                 )
         result["ready_seconds"] = wait_ready(module, params["url"], params["ready_timeout"])
         result["unit_state"] = service.observe(unit, module.run_command)
+        verdicts = service.judge_service(
+            unit,
+            result["unit_state"],
+            result["ready_seconds"],
+            params["ready_timeout"],
+            wanted=params["environment"],
+            effective=effective_environment(result["unit_state"]),
+        )
+        result["verdicts"] = as_dicts(verdicts)
+        problem = failure_message(result["verdicts"], "FAIL", os.uname().nodename)
+        if problem:
+            module.fail_json(msg=f"{problem}. Look at: systemctl cat {unit}", **result)
     module.exit_json(**result)
 
 

@@ -172,6 +172,11 @@ source:
   description: The directory that holds the store now. Empty when it is in place or there is none.
   returned: always
   type: str
+verdicts:
+  description: Whether every path leads to the store, read back at the end; empty in check mode.
+  returned: always
+  type: list
+  elements: dict
 store_now:
   description: A path at which the store can be read now. In check mode that is the old one.
   returned: always
@@ -214,6 +219,7 @@ retained:
   type: str
 """
 
+import os
 import platform
 from typing import Any
 
@@ -224,6 +230,11 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostEr
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_module import (
     HostAccess,
     relocate,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
+    Verdict,
+    as_dicts,
+    judge,
 )
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -245,6 +256,22 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "progress_file": {"type": "path"},
     "host": {"type": "str"},
 }
+
+
+def verdicts_of(params: dict[str, Any]) -> list[Verdict]:
+    """Judge whether every path leads to the store, as read back after the last step."""
+    paths = [params["canonical"], *params["old_paths"]]
+    return [
+        judge(
+            "path_leads_to_store",
+            os.path.isdir(path) and os.path.realpath(path) == os.path.realpath(params["target"]),
+            subject=path,
+            value=os.path.realpath(path),
+            limit=params["target"],
+            evidence="the path, followed to its end",
+        )
+        for path in paths
+    ]
 
 
 def main() -> None:
@@ -269,6 +296,7 @@ def main() -> None:
             msg=f"{host}: the move of the store failed: {error}. Nothing is lost; correct the "
             "cause and run again, the next run goes on from here."
         )
+    result["verdicts"] = [] if module.check_mode else as_dicts(verdicts_of(module.params))
     if not module._diff:
         del result["diff"]
     for warning in result.pop("warnings"):

@@ -49,21 +49,13 @@ new_disk() { # FILE SIZE: prints the device
   losetup --find --show "$1"
 }
 
-cgroup_arguments() {
-  if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
-    # cgroup v2: the host remounts its own tree writable before systemd starts.
-    printf '%s\n' --cgroupns private
-  else
-    printf '%s\n' --cgroupns private -v /sys/fs/cgroup/systemd:/sys/fs/cgroup/systemd:rw
-  fi
-}
-
+# The engine mounts the host's own part of the control groups read-only; systemd needs to write
+# there. Remounting that part, rather than binding the machine's hierarchy, keeps the hosts apart:
+# with the machine's root in common, one host's systemd removes the groups of another's.
 init_command() {
-  if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
-    printf '%s\n' sh -c 'mount -o remount,rw /sys/fs/cgroup && exec /sbin/init'
-  else
-    printf '%s\n' /sbin/init
-  fi
+  local tree=/sys/fs/cgroup/systemd
+  [ ! -f /sys/fs/cgroup/cgroup.controllers ] || tree=/sys/fs/cgroup
+  printf '%s\n' sh -c "mount -o remount,bind,rw $tree && exec /sbin/init"
 }
 
 wait_for_systemd() { # CONTAINER
@@ -90,7 +82,7 @@ half_seeded() { # CONTAINER: whether its seeding was begun and never ended
 
 host_up() { # HOST IMAGE NETWORK DIR SIZE
   local host=$1 image=$2 network=$3 dir=$4 size=$5 name=$prefix-$1 device wanted disk
-  local -a arguments cgroup init
+  local -a arguments init
   dir=$(cd "$dir" && pwd -P)
   disk=$dir/disks/$host.img
   device=$(device_of "$disk")
@@ -108,7 +100,7 @@ host_up() { # HOST IMAGE NETWORK DIR SIZE
   wanted="$image $device"
   arguments=(
     --name "$name" --hostname "$host" --network "$network" --network-alias "$host"
-    --label "hx.lab=$wanted" --stop-signal SIGRTMIN+3
+    --label "hx.lab=$wanted" --stop-signal SIGRTMIN+3 --cgroupns private
     --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SYS_PTRACE --cap-add SYS_NICE --cap-add MKNOD
     --cap-add LINUX_IMMUTABLE
     --security-opt seccomp=unconfined --security-opt apparmor=unconfined
@@ -116,9 +108,8 @@ host_up() { # HOST IMAGE NETWORK DIR SIZE
     -v "$dir/share:/lab:ro"
   )
   [ -z "$device" ] || arguments+=(--device "$device:/dev/sda1")
-  mapfile -t cgroup < <(cgroup_arguments)
   mapfile -t init < <(init_command)
-  "$engine" run --detach "${arguments[@]}" "${cgroup[@]}" "$image" "${init[@]}" >/dev/null
+  "$engine" run --detach "${arguments[@]}" "$image" "${init[@]}" >/dev/null
   wait_for_systemd "$name"
   echo changed
 }

@@ -46,7 +46,7 @@ def refused(playbook, tmp_path):
             ["llm_models[0].digest", "a80c4f17zzzz"],
         ),
         ({"llm_engine": "llamafile"}, ["llm_engine", "llamafile", "ollama"]),
-        ({"llm_gpus": {"count": 4, "name": "RTX 4070 Ti"}}, ["GPU", "2", "4"]),
+        ({"llm_gpus": {"count": 4, "name": "RTX 4070 Ti"}}, ["gpu_count is 2", "wanted 4"]),
         ({"llm_bulk_device": "/dev/sdz9"}, ["/dev/sdz9", "exist"]),
         ({"llm_bulk_fstype": "xfs"}, ["/dev/sda1", "ext4", "xfs"]),
         (

@@ -59,6 +59,8 @@ def test_from_the_playbooks_folder(playbook, reports):
 
 def test_from_the_tarball_installed_elsewhere(playbook, reports, tmp_path):
     built = tmp_path / "build"
+    nothing = tmp_path / "nothing.cfg"
+    nothing.write_text("")
     collections = tmp_path / "collections"
     for command in (
         ["ansible-galaxy", "collection", "build", str(ROOT), "--output-path", str(built)],
@@ -70,7 +72,7 @@ def test_from_the_tarball_installed_elsewhere(playbook, reports, tmp_path):
         "hx_infra.llm.remediate",
         *("-i", INVENTORY, "-l", "llm-01", "--tags", "prepare,models", "-e", reports),
         cwd=tmp_path,
-        ANSIBLE_CONFIG="/dev/null",
+        ANSIBLE_CONFIG=str(nothing),
         ANSIBLE_COLLECTIONS_PATH=str(collections),
     )
     assert_ran(result, "prepare", "models")

@@ -55,8 +55,8 @@ UNIT
   start_order+=(ollama.service)
 }
 
-# How fast the simulated engine answers: a tenth of the users' own first-token times, so that a run
-# is not spent waiting, and in the same order of models.
+# How fast the simulated engine answers: a twentieth of the users' own first-token times, so that a
+# run is not spent waiting, and in the same order of models.
 schedule() { # NAME=LOAD-SECONDS,TTFT-SECONDS,TOKENS-PER-SECOND,VRAM-BYTES...
   local entry name rest load ttft speed vram
   mkdir -p /etc/sim-ollama
@@ -118,8 +118,8 @@ seed_llm_01() {
   chmod -R o+rX "$node"
 
   vendor_install 0.11.4 "$node/models/production"
-  schedule llama3.2:3b=0.4,0.164,320,2800000000 qwen3:1.7b=0.3,0.198,420,2000000000 \
-    mistral-small3.2:latest=1.2,0.544,160,15600000000
+  schedule llama3.2:3b=0.2,0.082,400,2800000000 qwen3:1.7b=0.2,0.099,500,2000000000 \
+    mistral-small3.2:latest=0.5,0.272,250,15600000000
 
   cat >"$node/config/ollama/ollama.env" <<'ENVFILE'
 # ollama settings llm-01  (agent0, edited by hand)
@@ -163,9 +163,9 @@ seed_llm_02() {
   chown -R ollama:ollama /data/llm_bulk_storage/ollama
   ln -s /data/llm_bulk_storage/ollama/models /mnt/active_llm_models
   vendor_install 0.11.4 /mnt/active_llm_models
-  schedule phi3:latest=0.4,0.067,400,3000000000 gemma2:2b=0.4,0.188,360,2400000000 \
-    cogito:32b=1.4,0.6,120,21000000000 deepcoder:14b=0.9,0.4,200,10500000000 \
-    dolphin3:8b=0.6,0.25,300,6000000000
+  schedule phi3:latest=0.2,0.05,500,3000000000 gemma2:2b=0.2,0.094,450,2400000000 \
+    cogito:32b=0.6,0.3,200,21000000000 deepcoder:14b=0.4,0.2,300,10500000000 \
+    dolphin3:8b=0.3,0.12,400,6000000000
 }
 
 seed_registry() {

@@ -71,3 +71,31 @@ def test_newer_files_ignores_missing_ones(tmp_path):
 
 def test_parse_show_keeps_values_with_equals_signs():
     assert service.parse_show("A=b=c\nnothing\nD=\n") == {"A": "b=c", "D": ""}
+
+
+def test_parse_environ_keeps_values_with_equals_signs_and_drops_what_is_no_assignment():
+    content = b"A=b=c\0EMPTY=\0nothing\0\xff=\xfe\0"
+    assert service.parse_environ(content) == {"A": "b=c", "EMPTY": "", "\ufffd": "\ufffd"}
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "effective", "failed"),
+    [
+        ({}, 0.4, {"OLLAMA_MODELS": "/mnt"}, []),
+        ({"ActiveState": "failed"}, 0.4, {"OLLAMA_MODELS": "/mnt"}, ["engine_active"]),
+        ({}, 61.0, {"OLLAMA_MODELS": "/mnt"}, ["engine_ready"]),
+        ({}, 0.4, {"OLLAMA_MODELS": "/data"}, ["effective_environment"]),
+        ({}, 0.4, {}, ["effective_environment"]),
+    ],
+)
+def test_judge_service(state, seconds, effective, failed):
+    verdicts = service.judge_service(
+        "o.service",
+        {**HEALTHY, **state},
+        seconds,
+        60,
+        wanted={"OLLAMA_MODELS": "/mnt"},
+        effective=effective,
+    )
+    assert [verdict.check for verdict in verdicts if verdict.status == "FAIL"] == failed
+    assert len(verdicts) == 3
