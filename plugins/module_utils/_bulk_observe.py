@@ -185,6 +185,7 @@ def observe(
     own_unit = os.path.join(declared.unit_dir, unit_name(declared.path))
     here = [mount.point for mount in mine]
     root = declared.path if declared.path in here else (here[0] if here else "")
+    top = os.stat(root) if root else None
     is_mount = any(mount.point == declared.path for mount in mounts)
     enabled = run(["systemctl", "is-enabled", unit_name(declared.path)])[1].strip() == "enabled"
     return Observed(
@@ -202,6 +203,8 @@ def observe(
         engine_inside=inside,
         marker=read_marker(root) if root else None,
         interrupted=interrupted,
+        root_owner=(top.st_uid, top.st_gid) if top else (0, 0),
+        root_mode=top.st_mode & 0o7777 if top else 0o755,
     )
 
 

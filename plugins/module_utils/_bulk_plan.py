@@ -107,6 +107,8 @@ class Observed:
     engine_inside: bool = False
     marker: dict[str, Any] | None = None
     interrupted: bool = False
+    root_owner: tuple[int, int] = (0, 0)
+    root_mode: int = 0o755
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,11 @@ def _build(declared: Declared, found: Observed, wrong: Sequence[str]) -> list[St
         if not (spot.kind == "link" and spot.value == declared.path):
             text = f"Link {spot.path} to {declared.path}"
             steps.append(Step("link", spot.path, text, {"value": declared.path}))
+    if found.root_owner != (0, 0) or found.root_mode & 0o022:
+        # Whoever may write there may rename the whole store away and put another in its place.
+        was = f"{found.root_owner[0]}:{found.root_owner[1]} {found.root_mode:04o}"
+        text = f"Let only root write to the top of the disk (it is {was})"
+        steps.append(Step("own_root", declared.path, text, {"was": was}))
     if not _marker_right(declared, found):
         text = f"Mark the disk as the store {declared.store_id} ({MARKER})"
         steps.append(Step("mark", f"{declared.path}/{MARKER}", text))

@@ -174,6 +174,10 @@ class MountRun:
                 os.rmdir(path)
         place_symlink(path, value)
 
+    def _do_own_root(self, step: Step) -> None:
+        os.chown(step.target, 0, 0)
+        os.chmod(step.target, os.stat(step.target).st_mode & 0o7755)
+
     def _do_mark(self, step: Step) -> None:
         found = read_marker(self._declared.path) or {}
         other = found.get("store_id")

@@ -118,7 +118,7 @@ plan:
     action:
       description: >-
         V(format), V(write_unit), V(comment_fstab), V(enable), V(stop), V(retire_unit), V(unmount),
-        V(mount), V(link), V(mark) or V(start).
+        V(mount), V(link), V(own_root), V(mark) or V(start).
       type: str
     target:
       description: The file, unit, device or path that the step is about.

@@ -34,6 +34,10 @@ def view(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that a template needs to lay out a report."""
     before, after = record["state"]["before"], record["state"]["after"]
     dry = record["mode"] == records.CHECK
+    # Observed once, there is nothing to compare: a dry run, a run that started in the middle, or
+    # one after which the host didn't answer any more.
+    once = dry or not after or not before
+    observed = "before" if before else "after"
     speeds = model_speeds(record)
     phases = _phases(record)
     return {
@@ -50,8 +54,9 @@ def view(record: Mapping[str, Any]) -> dict[str, Any]:
         "phases": phases,
         "failure": record["failure"],
         "after_failure": after_failure(record["failure"]),
-        "once": dry or not after,  # the host was observed once: there is nothing to compare
-        "comparison": compare.rows(before, {} if dry else after),
+        "once": once,
+        "observed": observed,
+        "comparison": compare.rows(before or after, {} if once else after),
         "groups": _plan_groups(record),
         "verdicts": _verdict_groups(record),
         "counts": _counts(record["verdicts"]),

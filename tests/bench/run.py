@@ -41,8 +41,8 @@ def playbook(*arguments):
 
 def show(name, samples, unit, note=""):
     middle = statistics.median(samples)
-    spread = f"{min(samples):.1f} .. {max(samples):.1f}"
-    print(f"{name:44} {middle:8.1f} {unit:3} ({spread}, n={len(samples)}) {note}")
+    spread = f"{min(samples):.2f} .. {max(samples):.2f}"
+    print(f"{name:44} {middle:8.2f} {unit:3} ({spread}, n={len(samples)}) {note}")
 
 
 def main():
@@ -65,10 +65,12 @@ def main():
     show("remediate, healthy host", second, "s", notes["second"])
     ratio = statistics.median(second) / statistics.median(first)
     print(f"healthy host / drifted host: {ratio:.2f}")
-    latest = json.loads((ROOT / "runs" / "llm-01" / "latest.json").read_text())
-    interruption = (latest.get("data") or {}).get("interruption")
-    if interruption:
-        print(f"interruption by the storage move: {interruption}")
+    moved = []
+    for path in sorted((ROOT / "runs" / "llm-01").glob("*-real/run-record.json"))[-2 * runs :]:
+        data = json.loads(path.read_text()).get("data") or {}
+        moved += [data["interruption"]["seconds"]] if "interruption" in data else []
+    if moved:
+        show("interruption by the move of the store", moved, "s", "100 MB, 38 files")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ def test_the_disk_is_at_its_canonical_mount(llm_01):
     assert "opt-hx" not in units
 
 
+def test_only_root_may_write_to_the_top_of_the_disk(llm_01):
+    top = llm_01.file(BULK)
+    assert (top.user, top.group, top.mode) == ("root", "root", 0o755)
+
+
 def test_the_disks_own_files_are_still_there(llm_01):
     readme = llm_01.file(f"{BULK}/archive/README")
     assert readme.content_string == "moved from the old workstation, keep\n"

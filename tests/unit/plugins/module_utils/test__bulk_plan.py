@@ -181,3 +181,17 @@ def test_unit_text() -> None:
     text = unit_text(DECLARED, "/dev/disk/by-uuid/1-2")
     assert "What=/dev/disk/by-uuid/1-2\nWhere=/data/llm_bulk_storage\nType=ext4\n" in text
     assert "WantedBy=local-fs.target" in text
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "wanted"),
+    [
+        ((0, 0), 0o755, []),
+        ((1000, 1000), 0o755, ["own_root"]),
+        ((0, 0), 0o775, ["own_root"]),
+        ((0, 0), 0o1777, ["own_root"]),
+    ],
+)
+def test_only_root_may_rename_what_stands_at_the_top_of_the_disk(owner, mode, wanted):
+    found = replace(IN_PLACE, root_owner=owner, root_mode=mode)
+    assert _actions(found) == wanted

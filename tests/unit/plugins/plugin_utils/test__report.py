@@ -199,6 +199,16 @@ def test_a_host_that_could_not_be_observed_again_is_not_compared():
     assert 'class="changed"' not in page
 
 
+def test_a_run_that_began_in_the_middle_compares_nothing():
+    record = record_of("remediated")
+    record["state"]["before"] = {}
+    page = html_of(record)
+    assert "the run began in the middle" in page
+    assert 'class="changed"' not in page
+    assert "/data/llm_bulk_storage" in page
+    assert "| What | Now |" in markdown_of(record)
+
+
 def test_empty_record():
     record = copy.deepcopy(record_of("remediated"))
     record.update(plan=[], verdicts=[], phases=[], data={}, changed=0, seconds=0)
