@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -17,6 +15,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.plugin_utils import _report_files as files
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _run_record as records
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _run_results as results
 
@@ -64,7 +63,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(error)) from error
         directory = record["controller"].get("record_dir")
         if directory:
-            _write(os.path.join(directory, record["run_id"], "run-record.json"), record)
+            files.write_record(os.path.join(directory, record["run_id"], files.RECORD), record)
         result.update(changed=False, record=record, ansible_facts={records.FACT: record})
         return result
 
@@ -129,14 +128,3 @@ def _collected(options: dict[str, Any], variables: Mapping[str, Any]) -> tuple[l
         steps.extend((role, step, result) for step, result in found.items())
         verdicts.extend(results.verdicts_of_role(role, variables))
     return steps, verdicts
-
-
-def _write(path: str, record: records.Record) -> None:
-    """Write the record beside its final name and rename it, so that a reader never sees half."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".run-record-")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(record, stream, indent=2)
-        stream.write("\n")
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)

@@ -45,6 +45,12 @@ class ActionModule(ActionBase):
                 f"run_report: the record has schema {record.get('schema')!r}, wanted"
                 f" {records.SCHEMA}. Open a record with run_record first, or give one."
             )
+        for name in ("host", "run_id"):
+            if os.path.basename(str(record[name])) != record[name] or record[name] in ("", ".."):
+                raise AnsibleActionFail(
+                    f"run_report: the record's {name} is {record[name]!r}, wanted the name of"
+                    " a directory."
+                )
         directory = os.path.join(options["dest"], record["host"])
         run_directory = os.path.join(directory, record["run_id"])
         paths = {

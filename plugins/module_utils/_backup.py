@@ -12,27 +12,27 @@ not depend on time, so an unchanged host needs no second archive.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import stat
 import tarfile
 from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import (
+    file_sha256,
+    fsync_directory,
+    make_directories,
+    place_symlink,
+    set_access,
+    write_atomic,
+)
 
-CHUNK = 1024 * 1024
-_STAMP = re.compile(r"-\d{8}-\d{6}\.json$")
-
-
-def file_sha256(path: str) -> str:
-    """Return the hex SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        for block in iter(lambda: handle.read(CHUNK), b""):
-            digest.update(block)
-    return digest.hexdigest()
+_STAMP = r"-\d{8}-\d{6}"
 
 
 def _member(path: str) -> dict[str, Any]:
@@ -63,12 +63,13 @@ def collect(paths: Iterable[str], max_file_bytes: int) -> tuple[list[dict[str, A
     left_out: list[str] = []
 
     def add(path: str) -> None:
-        info = os.lstat(path)
-        regular = os.path.isfile(path) and not os.path.islink(path)
-        if regular and info.st_size > max_file_bytes:
-            left_out.append(path)
-        elif regular or os.path.islink(path) or os.path.isdir(path):
-            members[path] = _member(path)
+        with contextlib.suppress(FileNotFoundError):  # gone since its directory was listed
+            info = os.lstat(path)
+            regular = stat.S_ISREG(info.st_mode)
+            if regular and info.st_size > max_file_bytes:
+                left_out.append(path)
+            elif regular or stat.S_ISLNK(info.st_mode) or stat.S_ISDIR(info.st_mode):
+                members[path] = _member(path)
 
     for top in paths:
         if not os.path.lexists(top):
@@ -94,8 +95,9 @@ def archives(directory: str, name: str) -> list[dict[str, Any]]:
         entries = sorted(os.listdir(directory))
     except FileNotFoundError:
         return []
+    ours = re.compile(re.escape(name) + _STAMP + r"\.json")
     for entry in entries:
-        if not (entry.startswith(name + "-") and _STAMP.search(entry)):
+        if not ours.fullmatch(entry):
             continue
         index = os.path.join(directory, entry)
         archive = index[: -len(".json")] + ".tgz"
@@ -106,6 +108,25 @@ def archives(directory: str, name: str) -> list[dict[str, Any]]:
             continue
         if os.path.isfile(archive):
             found.append({"path": archive, "index": index, "content": content.get("content")})
+    return found
+
+
+def leftovers(directory: str, name: str) -> list[str]:
+    """Return what runs that were killed left of their archives: no index names it."""
+    try:
+        entries = set(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    partial = re.compile(
+        re.escape(name) + _STAMP + r"\.(tgz|json)\.partial|"
+        r"\." + re.escape(name) + _STAMP + r"\.json\.hx-new"
+    )
+    whole = re.compile("(" + re.escape(name) + _STAMP + r")\.tgz")
+    found = []
+    for entry in sorted(entries):
+        match = whole.fullmatch(entry)
+        if partial.fullmatch(entry) or (match and f"{match.group(1)}.json" not in entries):
+            found.append(os.path.join(directory, entry))
     return found
 
 
@@ -128,36 +149,27 @@ def plan(
     return {"create": create, "path": path, "content": wanted, "remove": remove}
 
 
-def _fsync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write(archive: str, members: list[dict[str, Any]], details: dict[str, Any]) -> int:
-    """Write archive and index, both under a temporary name first; return the archive's bytes."""
-    directory = os.path.dirname(archive)
+    """Write archive and index, both under a temporary name first; return the archive's bytes.
+
+    Both may hold secrets, so nobody but their owner may read them, from their first byte on.
+    """
     partial = archive + ".partial"
-    with tarfile.open(partial, "w:gz", format=tarfile.PAX_FORMAT) as tar:
-        for member in members:
-            tar.add(member["path"], arcname=member["path"].lstrip("/"), recursive=False)
-    os.chmod(partial, 0o600)
-    verify(partial, members)
-    with open(partial, "rb") as handle:
-        os.fsync(handle.fileno())
-    os.rename(partial, archive)
-    index = archive[: -len(".tgz")] + ".json"
-    document = dict(details, schema=1, content=content_digest(members), members=members)
-    temporary = index + ".partial"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        json.dump(document, handle, indent=1, sort_keys=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(partial)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as handle:
+        with tarfile.open(fileobj=handle, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+            for member in members:
+                tar.add(member["path"], arcname=member["path"].lstrip("/"), recursive=False)
         handle.flush()
         os.fsync(handle.fileno())
-    os.rename(temporary, index)
-    _fsync_directory(directory)
+    verify(partial, members)
+    os.rename(partial, archive)
+    fsync_directory(os.path.dirname(archive))
+    index = archive[: -len(".tgz")] + ".json"
+    document = dict(details, schema=1, content=content_digest(members), members=members)
+    write_atomic(index, json.dumps(document, indent=1, sort_keys=True).encode(), 0o600)
     return os.path.getsize(archive)
 
 
@@ -176,6 +188,12 @@ def verify(archive: str, members: list[dict[str, Any]]) -> None:
                 if member is None:
                     raise HostError(f"{archive} holds {item.name}, which was not collected.")
                 seen.add(item.name)
+                if member["kind"] == "link" and item.linkname != member["target"]:
+                    raise HostError(
+                        f"{archive}: the link {item.name} reads back as {item.linkname!r}, "
+                        f"wanted {member['target']!r}.",
+                        "It changed while it was archived: run again.",
+                    )
                 if member["kind"] == "file":
                     handle = tar.extractfile(item)
                     found = hashlib.sha256(handle.read() if handle else b"").hexdigest()
@@ -186,7 +204,10 @@ def verify(archive: str, members: list[dict[str, Any]]) -> None:
                             "It changed while it was archived, or the disk is bad: run again.",
                         )
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise HostError(f"{archive} can't be read back: {error}.") from error
+        raise HostError(
+            f"{archive} can't be read back: {error}.",
+            "Move it and its index away; the next run writes a new one.",
+        ) from error
     missing = sorted(set(wanted) - seen)
     if missing:
         raise HostError(f"{archive} lacks {len(missing)} members, the first is /{missing[0]}.")
@@ -216,43 +237,32 @@ def restore(archive: str, members: list[dict[str, Any]]) -> None:
     verify(archive, load_index(archive)["members"])
     with tarfile.open(archive, "r:gz") as tar:
         for member in sorted(members, key=lambda item: item["path"]):
-            path = member["path"]
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            path, owner = member["path"], (member["uid"], member["gid"])
+            make_directories(os.path.dirname(path))
             if member["kind"] == "directory":
                 if os.path.islink(path) or not os.path.isdir(path):
-                    _replace(path, os.mkdir)
+                    _clear(path, also_files=True)
+                    os.mkdir(path, 0o700)
+                set_access(path, os.lstat(path), owner=owner, mode=int(member["mode"], 8))
+                fsync_directory(os.path.dirname(path))
             elif member["kind"] == "link":
-                target = member["target"]
-                _replace(path, lambda new, target=target: os.symlink(target, new))
+                _clear(path)
+                place_symlink(path, member["target"])
+                set_access(path, os.lstat(path), owner=owner)
             else:
                 handle = tar.extractfile(path.lstrip("/"))
                 content = handle.read() if handle else b""
-                _replace(path, lambda new, content=content: _write_file(new, content))
-            os.lchown(path, member["uid"], member["gid"])
-            if member["kind"] != "link":
-                os.chmod(path, int(member["mode"], 8))
+                _clear(path)
+                write_atomic(path, content, int(member["mode"], 8), owner)
 
 
-def _write_file(path: str, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _replace(path: str, make: Any) -> None:
-    """Make the new thing beside ``path`` and move it into place; a directory is moved aside."""
-    new = f"{path}.hx-restore"
-    if os.path.lexists(new):
-        os.unlink(new)
-    make(new)
-    if os.path.isdir(path) and not os.path.islink(path):
-        aside = f"{path}.hx-before-restore"
-        if os.path.lexists(aside):
-            raise HostError(
-                f"{aside} stands in the way.", "Look at it and move it, then run again."
-            )
-        os.rename(path, aside)
-    os.rename(new, path)
-    _fsync_directory(os.path.dirname(path))
+def _clear(path: str, also_files: bool = False) -> None:
+    """Move a directory aside, or whatever stands there, when it can't be replaced by a rename."""
+    if not os.path.lexists(path):
+        return
+    if not also_files and (os.path.islink(path) or not os.path.isdir(path)):
+        return
+    aside = f"{path}.hx-before-restore"
+    if os.path.lexists(aside):
+        raise HostError(f"{aside} stands in the way.", "Look at it and move it, then run again.")
+    os.rename(path, aside)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._bulk_observe import (
+    find_fstab,
     read_disk,
     read_marker,
     read_mounts,
@@ -76,7 +77,10 @@ class MountRun:
             for step in steps:
                 getattr(self, f"_do_{step.action}")(step)
         except Exception:
-            if self._journal.read() and started_again:
+            # Never without the disk: the engine would begin an empty store below the mount point.
+            number = self._found.disk.number
+            mounted = any(mount.device == number for mount in read_mounts())
+            if self._journal.read() and started_again and mounted:
                 self._run(["systemctl", "start", self._declared.unit])
             raise
         self._reload()
@@ -116,7 +120,8 @@ class MountRun:
     def _do_comment_fstab(self, step: Step) -> None:
         self._keep(step.target)
         info = os.stat(step.target)
-        lines = [entry.line for entry in self._found.fstab]
+        entries = find_fstab(self._declared, self._found.disk)  # as its lines are counted now
+        lines = [entry.line for entry in entries]
         text = comment_out(read_text(step.target), lines, unit_name(self._declared.path))
         data = text.encode("utf-8", "surrogateescape")
         write_atomic(step.target, data, info.st_mode & 0o777, (info.st_uid, info.st_gid))

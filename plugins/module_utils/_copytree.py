@@ -22,9 +22,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
-from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import fsync_directory, walk
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import (
+    CHUNK,
+    fsync_directory,
+    open_same,
+    walk,
+)
 
-CHUNK = 4 * 1024 * 1024
 _PART = ".hx-part"
 _SKIPPED_ATTRIBUTES = ("security.selinux", "security.evm", "security.ima")
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "ppc64le": 273, "s390x": 282}
@@ -88,6 +92,7 @@ def copy_tree(
     *,
     progress: Progress = lambda _count: None,
     live: bool = False,
+    sealed: bool = False,
 ) -> Copied:
     """Make the tree below a target the same as the one below a source.
 
@@ -97,6 +102,7 @@ def copy_tree(
         owner: owner, group and modes of the copy.
         progress: called with the number of bytes each time some are written.
         live: the source is in use, so that entries may vanish while they are read.
+        sealed: nobody else gets into the target until :func:`unseal` gives it its owner and mode.
 
     Raises:
         HostError: the source holds something that is neither a file, a directory nor a link.
@@ -104,6 +110,9 @@ def copy_tree(
     """
     job = _Job(source, target, owner, progress)
     done = job.done
+    if sealed:
+        os.chown(target, os.geteuid(), os.getegid())
+        os.chmod(target, 0o700)
     wanted: set[str] = set()
     directories: list[tuple[str, os.stat_result]] = []
     for name, info in walk(source):
@@ -121,9 +130,16 @@ def copy_tree(
     _delete_others(target, wanted, done)
     for name, info in reversed(directories):
         path = os.path.normpath(os.path.join(target, name))
-        _set_metadata(path, info, owner, os.path.normpath(os.path.join(source, name)))
+        if not (sealed and name == "."):
+            _set_metadata(path, info, owner, os.path.normpath(os.path.join(source, name)))
         fsync_directory(path)
     return done
+
+
+def unseal(source: str, target: str, owner: Ownership) -> None:
+    """Give a sealed copy's directory the owner, mode and times that it has to have."""
+    _set_metadata(target, os.lstat(source), owner, source)
+    fsync_directory(target)
 
 
 def _copy_directory(path: str, name: str, done: Copied) -> None:
@@ -152,7 +168,7 @@ def _copy_entry(job: _Job, name: str, info: os.stat_result) -> None:
     elif stat.S_ISREG(info.st_mode):
         changed = not _same_file(path, info)
         if changed:
-            job.done.bytes += _copy_file(origin, path, job.owner, job.progress)
+            job.done.bytes += _copy_file(origin, info, path, job.owner, job.progress)
         else:
             job.progress(info.st_size)
             _set_metadata(path, info, job.owner, origin)
@@ -177,10 +193,13 @@ def _copy_link(origin: str, path: str, owner: Ownership) -> bool:
     return True
 
 
-def _copy_file(origin: str, path: str, owner: Ownership, progress: Progress) -> int:
+def _copy_file(
+    origin: str, listed: os.stat_result, path: str, owner: Ownership, progress: Progress
+) -> int:
     part = os.path.join(os.path.dirname(path), f"{_PART}-{os.path.basename(path)[-200:]}")
     remove_tree(part)
-    with open(origin, "rb", buffering=0) as reader, open(part, "xb", buffering=0) as writer:
+    handle = open_same(origin, listed)
+    with open(handle, "rb", buffering=0) as reader, open(part, "xb", buffering=0) as writer:
         info = os.fstat(reader.fileno())  # of what is read: a file that grows later differs again
         written = _copy_data(reader.fileno(), writer.fileno(), info.st_size, progress)
         _set_metadata(part, info, owner, origin)

@@ -24,6 +24,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._model_config import 
     COUNT,
     MODELS_DIR,
     full_name,
+    hide_credentials,
     is_model_name,
     is_model_variable,
     is_secret,
@@ -217,5 +218,5 @@ def hide_secrets(text: str) -> str:
         elif not equals and is_secret(line) and not line.lstrip().startswith(("#", ";")):
             lines.append("(hidden)")
         else:
-            lines.append(line)
+            lines.append(hide_credentials(line))
     return "\n".join(lines)

@@ -17,6 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import (
+    group_name,
+    set_access,
+    user_name,
+    write_atomic,
+)
 
 BACKUP_TRIES = 1000
 
@@ -136,21 +142,7 @@ def _step(action: str, path: str, access: Access) -> dict[str, Any]:
 
 def describe_access(state: FileState) -> str:
     """Say who may use a file, in the same form as :class:`Access` does."""
-    return f"{_user(state.uid)}:{_group(state.gid)} {state.mode:04o}"
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
+    return f"{user_name(state.uid)}:{group_name(state.gid)} {state.mode:04o}"
 
 
 def find_access(owner: str, group: str, mode: str, host: str) -> Access:
@@ -191,54 +183,18 @@ def apply_install(
     plan: list[dict[str, Any]], state: FileState, content: bytes, access: Access
 ) -> None:
     """Carry out a plan of :func:`plan_install`."""
+    owner = (_number(access.uid), _number(access.gid))
     for step in plan:
         target = step["target"]
         if step["action"] == "backup":
-            write_atomic(target, state.content or b"", access, state.mtime_ns)
+            write_atomic(target, state.content or b"", access.mode, owner, state.mtime_ns)
         elif step["action"] == "permissions":
-            _set_access(target, access)
+            info = os.lstat(target)
+            # Closed before it is handed over: nobody reads it in between who must not.
+            set_access(target, info, mode=access.mode & 0o600)
+            set_access(target, info, owner=owner, mode=access.mode)
         else:
-            write_atomic(target, content, access)
-
-
-def _set_access(path: str, access: Access) -> None:
-    # Closed before it is handed over: nobody reads it in between who must not.
-    os.chmod(path, access.mode & 0o600)
-    os.chown(path, _number(access.uid), _number(access.gid))
-    os.chmod(path, access.mode)
-
-
-def write_atomic(path: str, content: bytes, access: Access, mtime_ns: int | None = None) -> None:
-    """Write a file so that at any moment the old one or the whole new one stands there."""
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}.hx-new")  # one name: a crash leaves one file
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fchown(stream.fileno(), _number(access.uid), _number(access.gid))
-            os.fchmod(stream.fileno(), access.mode)
-            if mtime_ns is not None:
-                os.utime(stream.fileno(), ns=(mtime_ns, mtime_ns))
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_directory(directory)
-
-
-def sync_directory(directory: str) -> None:
-    """Make sure that a rename in a directory survives a power cut."""
-    handle = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            write_atomic(target, content, access.mode, owner)
 
 
 def _number(identifier: int | None) -> int:

@@ -7,10 +7,8 @@
 
 from __future__ import annotations
 
-import grp
 import json
 import os
-import pwd
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +17,8 @@ from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _model_config, _permissions
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import group_name, user_name
+from ansible_collections.hx_infra.llm.plugins.module_utils._mounts import parse_mountinfo
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import read_store
 
 Runner = Callable[[Sequence[str]], "tuple[int, str, str]"]
@@ -107,23 +107,16 @@ def mounts_of(device: str, mountinfo: str) -> list[dict[str, Any]]:
         return []
     try:
         with open(mountinfo, encoding="utf-8", errors="surrogateescape") as stream:
-            lines = stream.read().splitlines()
+            mounts = parse_mountinfo(stream.read())
     except OSError:
         return []
     names, number = {device, os.path.realpath(device)}, _device_number(device)
-    found = []
-    for line in lines:
-        left, _dash, right = line.partition(" - ")
-        fields, source = left.split(), right.split()
-        if len(fields) < 5 or len(source) < 2:
-            continue
-        whole = fields[3] == "/"  # not a part of it that is bound elsewhere
-        if whole and (source[1] in names or (number and fields[2] == number)):
-            target = _unescape(fields[4])
-            found.append(
-                {"device": device, "target": target, "fstype": source[0], **_usage(target)}
-            )
-    return found
+    return [
+        {"device": device, "target": mount.point, "fstype": mount.fstype, **_usage(mount.point)}
+        for mount in mounts
+        # the root of the device: not a part of it that is bound elsewhere
+        if mount.root == "/" and (mount.source in names or (number and mount.device == number))
+    ]
 
 
 def describe_path(path: str) -> dict[str, Any]:
@@ -314,16 +307,9 @@ def _standard_paths(layout: Layout) -> Iterable[str]:
 def _ownership(status: os.stat_result) -> dict[str, str]:
     return {
         "mode": f"{stat.S_IMODE(status.st_mode):04o}",
-        "owner": _name(pwd.getpwuid, status.st_uid),
-        "group": _name(grp.getgrgid, status.st_gid),
+        "owner": user_name(status.st_uid),
+        "group": group_name(status.st_gid),
     }
-
-
-def _name(lookup: Callable[[int], Any], number: int) -> str:
-    try:
-        return lookup(number)[0]
-    except KeyError:
-        return str(number)
 
 
 def _device_number(device: str) -> str:
@@ -345,13 +331,6 @@ def _usage(target: str) -> dict[str, int]:
         "size_bytes": usage.f_blocks * usage.f_frsize,
         "used_bytes": (usage.f_blocks - usage.f_bfree) * usage.f_frsize,
     }
-
-
-def _unescape(text: str) -> str:
-    """Undo the octal escapes of the kernel's mount table."""
-    for code, sign in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, sign)
-    return text
 
 
 def _json(answer: tuple[int, str]) -> Any:

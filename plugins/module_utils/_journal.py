@@ -67,7 +67,8 @@ class RunLock:
     Args:
         path: the lock file.
         what: what a second run would disturb, for the message.
-        create: whether the file may be created; check mode only looks at an existing one.
+        create: whether the file may be created and the lock is for one holder alone; in check mode
+            an existing one is shared.
     """
 
     def __init__(self, path: str, what: str, create: bool = True) -> None:
@@ -86,7 +87,8 @@ class RunLock:
             except FileNotFoundError:
                 return self
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_EX if self._create else fcntl.LOCK_SH
+            fcntl.flock(self._descriptor, kind | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._descriptor)
             self._descriptor = None

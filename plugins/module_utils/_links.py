@@ -16,6 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import (
+    fsync_directory,
+    place_symlink,
+    set_access,
+)
 
 NOTHING = "nothing"
 LINK = "link"
@@ -152,25 +157,13 @@ def _keep(source: str, kept: str) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(source, kept, follow_symlinks=False)
     # A copy that anybody else may write to is worth nothing as a record.
-    os.chmod(kept, os.stat(kept).st_mode & 0o7755)
-    _sync_directory(os.path.dirname(kept))
+    info = os.lstat(kept)
+    set_access(kept, info, mode=stat.S_IMODE(info.st_mode) & 0o7755)
+    fsync_directory(os.path.dirname(kept))
 
 
 def _put_link(path: str, target: str, host: str) -> None:
-    directory, name = os.path.split(path)
+    directory = os.path.dirname(path)
     if not os.path.isdir(directory):
         raise HostError(f"{host}: the directory {directory} doesn't exist.", "Create it first.")
-    temporary = os.path.join(directory, f".{name}.hx-new")  # one name: a crash leaves one link
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    os.symlink(target, temporary)
-    os.replace(temporary, path)
-    _sync_directory(directory)
-
-
-def _sync_directory(directory: str) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    place_symlink(path, target)

@@ -37,6 +37,7 @@ _SECRET = re.compile(
     r"(?:[^A-Za-z0-9]|$)",
     re.IGNORECASE,
 )
+_CREDENTIALS = re.compile(r"(://)[^/\s@]+@")  # in addresses such as those of proxies
 _BLANK = " \t\r\v\f"
 _SHOWN_TEXT = 120
 
@@ -116,6 +117,11 @@ def is_model_variable(name: str) -> bool:
 def is_secret(name: str) -> bool:
     """Tell whether the value of a variable of this name should not be shown."""
     return bool(_SECRET.search(name))
+
+
+def hide_credentials(text: str) -> str:
+    """Return a text with the user and password in its addresses hidden."""
+    return _CREDENTIALS.sub(r"\1(hidden)@", text)
 
 
 def split_pin(entry: str) -> tuple[str, str]:
@@ -221,7 +227,8 @@ def _why_no_assignment(line: str) -> str:
 def _problem(number: int, line: str, reason: str) -> Problem:
     words = re.match(r"(?:export[ \t]+)?[A-Za-z0-9_]*", line)
     text = f"{words.group(0) if words else ''} (hidden)" if is_secret(line) else line
-    printable = "".join(char if char.isprintable() else "?" for char in text)
+    shown = hide_credentials(text)
+    printable = "".join(char if char.isprintable() else "?" for char in shown)
     return Problem(number, printable[:_SHOWN_TEXT], reason)
 
 
@@ -232,7 +239,8 @@ def _unique(names: Iterable[str]) -> list[str]:
 def shown_settings(settings: dict[str, str]) -> dict[str, str]:
     """Return the variables of a file with the values of secrets hidden."""
     return {
-        name: "(hidden)" if value and is_secret(name) else value for name, value in settings.items()
+        name: "(hidden)" if value and is_secret(name) else hide_credentials(value)
+        for name, value in settings.items()
     }
 
 

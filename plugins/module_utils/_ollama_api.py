@@ -179,6 +179,8 @@ def follow_pull(lines: Iterable[bytes], name: ModelName, on_progress: OnProgress
             event = json.loads(line)
         except ValueError as error:
             raise HostError(f"pulling {name} failed: the stream broke off ({error}).") from error
+        if not isinstance(event, dict):
+            raise HostError(f"pulling {name} failed: the stream holds {event!r}, wanted an object.")
         if event.get("error"):
             raise HostError(f"pulling {name} failed: {event['error']}.")
         status = str(event.get("status", ""))

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import file_sha256
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import (
     ModelName,
     manifest_name,
@@ -34,7 +35,6 @@ PRESENT, MISSING, WRONG_SIZE, CORRUPT = "present", "missing", "wrong size", "cor
 _BLOB = re.compile(r"sha256-([0-9a-f]{64})")
 _PARTIAL = re.compile(r"sha256-([0-9a-f]{64})(?:-partial(-\d+)?|\.tmp)")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
-_CHUNK = 1 << 20
 _BLOCK = 512  # the unit of st_blocks, whatever the file system's block size
 
 
@@ -182,14 +182,11 @@ def hash_blobs(store: Store, digests: Iterable[str]) -> None:
     """
     for digest in digests:
         blob = store.blobs[digest]
-        found = hashlib.sha256()
         try:
-            with open(os.path.join(store.root, blob.path), "rb") as stream:
-                while chunk := stream.read(_CHUNK):
-                    found.update(chunk)
+            found = file_sha256(os.path.join(store.root, blob.path))
         except OSError as error:
             raise HostError(f"{blob.path} can't be read: {error.strerror}.") from error
-        if found.hexdigest() != digest:
+        if found != digest:
             store.blobs[digest] = replace(blob, damaged=True)
 
 
@@ -225,10 +222,11 @@ def _layer(entry: Any) -> Layer:
 def _read_manifests(store: Store) -> None:
     for relative in _files(store.root, MANIFESTS):
         name = manifest_name(relative[len(MANIFESTS) + 1 :])
-        if name is None:
+        path = os.path.join(store.root, relative)
+        if name is None or not os.path.isfile(path):
             store.stray.append(relative)
             continue
-        with open(os.path.join(store.root, relative), "rb") as stream:
+        with open(path, "rb") as stream:
             content = stream.read()
         try:
             layers = parse_manifest(content)

@@ -17,8 +17,8 @@ import shutil
 import tarfile
 from typing import Any, Callable
 
-from ansible_collections.hx_infra.llm.plugins.module_utils._backup import file_sha256
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import file_sha256
 
 Runner = Callable[[list[str]], "tuple[int, str, str]"]
 
@@ -128,9 +128,10 @@ def unpack(archive: str, staging: str, run: Runner) -> None:
     try:
         with tarfile.open(plain) as tar:
             for member in tar:
-                name = os.path.normpath(member.name)
-                if name.startswith(("/", "..")):
-                    raise HostError(f"{archive} holds the path {member.name}, which leads outside.")
+                _check_member(archive, member)
+                member.uid = member.gid = 0  # what the archive says are accounts of another host
+                member.uname = member.gname = ""
+                member.mode &= 0o755
                 tar.extract(member, staging)
     except tarfile.TarError as error:
         raise HostError(f"{archive} is no readable archive: {error}.") from error
@@ -139,6 +140,20 @@ def unpack(archive: str, staging: str, run: Runner) -> None:
     for needed in ("bin/ollama", "lib/ollama"):
         if not os.path.exists(os.path.join(staging, needed)):
             raise HostError(f"{archive} holds no {needed}, so it is no Ollama release.")
+
+
+def _check_member(archive: str, member: tarfile.TarInfo) -> None:
+    """Refuse what would be written, or would lead, outside of the folder."""
+    places = [member.name]
+    if member.islnk():
+        places.append(member.linkname)
+    elif member.issym():
+        places.append(os.path.join(os.path.dirname(member.name), member.linkname))
+    elif not (member.isfile() or member.isdir()):
+        raise HostError(f"{archive} holds {member.name}, which is no file, folder or link.")
+    for place in places:
+        if os.path.isabs(place) or os.path.normpath(place).split("/", 1)[0] == "..":
+            raise HostError(f"{archive} holds the path {place}, which leads outside.")
 
 
 def put_in_place(staging: str, prefix: str) -> None:
@@ -156,7 +171,5 @@ def put_in_place(staging: str, prefix: str) -> None:
         os.rename(library, old)
     os.rename(os.path.join(staging, "lib", "ollama"), library)
     os.rename(os.path.join(staging, "bin", "ollama"), os.path.join(prefix, "bin", "ollama"))
-    for top in (library, os.path.join(prefix, "bin", "ollama")):
-        os.lchown(top, 0, 0)
     shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(staging, ignore_errors=True)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,6 +162,12 @@ def plan_relocation(declared: Declared, found: Observed) -> Plan:
 
 def _check_geometry(declared: Declared) -> None:
     names = (declared.canonical, *declared.old_paths)
+    for name in (declared.target, *names):
+        if not name.startswith("/") or name != posixpath.normpath(name) or name == "/":
+            raise HostError(
+                f"{declared.host}: the path is {name!r}; wanted an absolute one below / without "
+                "'..' and '//'."
+            )
     for name in names:
         if name == declared.target and name == declared.canonical:
             raise HostError(

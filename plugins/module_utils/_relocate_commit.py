@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 
-from ansible_collections.hx_infra.llm.plugins.module_utils._copytree import remove_tree
 from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import (
     exchange,
     exchange_missing,
     fsync_directory,
     make_directories,
     place_symlink,
+    remove_empty_tree,
 )
 
 
@@ -31,7 +31,7 @@ def place_copy(staging: str, target: str) -> None:
         os.unlink(staging)
     else:
         if os.path.isdir(target):
-            remove_tree(target)
+            remove_empty_tree(target)
         os.rename(staging, target)
     fsync_directory(os.path.dirname(target))
 
@@ -53,7 +53,7 @@ def rename_with_link(source: str, target: str) -> None:
     """Move a directory within its file system and leave a link in its place."""
     make_directories(os.path.dirname(target))
     if os.path.isdir(target) and not os.path.islink(target):
-        remove_tree(target)
+        remove_empty_tree(target)
     if not os.path.islink(target):
         place_symlink(target, target)  # leads nowhere here, and to the store once it is at source
     try:

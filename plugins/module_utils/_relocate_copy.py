@@ -14,15 +14,15 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._copytree import (
     Ownership,
     copy_tree,
     set_idle_io,
+    unseal,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
-from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import walk
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import file_sha256, walk
 from ansible_collections.hx_infra.llm.plugins.module_utils._progress import ProgressWriter
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate import Declared, Tree
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_observe import (
     blob_digest,
     closure_problems,
-    digest_of,
 )
 
 PARTS = ("stop", "delta", "commit", "start")
@@ -97,6 +97,10 @@ class StagedCopy:
         self._verify(self._pass("finishing", live=False))
         self._check_closure()
 
+    def unseal(self) -> None:
+        """Let the store's owner into the copy; until now nobody could change what was verified."""
+        unseal(self._tree.path, self._path, self._owner)
+
     def _pass(self, phase: str, live: bool) -> list[str]:
         source = self._tree.path
         tree = self._tree
@@ -107,7 +111,7 @@ class StagedCopy:
             seen += count
             self._progress.update(source, phase, min(seen, total), total, unit="B")
 
-        done = copy_tree(source, self._path, self._owner, progress=report, live=live)
+        done = copy_tree(source, self._path, self._owner, progress=report, live=live, sealed=True)
         self._outcome.bytes_copied += done.bytes
         return done.changed
 
@@ -127,14 +131,14 @@ class StagedCopy:
             path = os.path.join(self._path, name)
             if not wanted or not os.path.isfile(path):
                 continue
-            if digest_of(path, report) != wanted and not self._copy_again(name, wanted):
+            if file_sha256(path, report) != wanted and not self._copy_again(name, wanted):
                 continue
             count += 1
         return count
 
     def _copy_again(self, name: str, wanted: str) -> bool:
         origin, path = os.path.join(self._tree.path, name), os.path.join(self._path, name)
-        found = digest_of(origin)
+        found = file_sha256(origin)
         if found != wanted:
             message = (
                 f"{self._declared.host}: the blob {origin} is damaged: its content has the digest "
@@ -147,7 +151,7 @@ class StagedCopy:
             return False
         os.unlink(path)
         self._pass("copying", live=True)
-        again = digest_of(path)
+        again = file_sha256(path)
         if again != wanted:
             raise HostError(
                 f"{self._declared.host}: the copy {path} reads back with the digest {again[:12]}, "

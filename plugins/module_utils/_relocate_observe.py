@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import filecmp
 import grp
-import hashlib
 import json
 import os
 import pwd
@@ -20,14 +19,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.hx_infra.llm.plugins.module_utils._copytree import CHUNK, Ownership
+from ansible_collections.hx_infra.llm.plugins.module_utils._copytree import Ownership
 from ansible_collections.hx_infra.llm.plugins.module_utils._engine_unit import (
     RUNNING,
     Runner,
     engine_models_path,
     unit_state,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import walk
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import group_name, user_name, walk
 from ansible_collections.hx_infra.llm.plugins.module_utils._mounts import (
     Mount,
     mount_of,
@@ -89,18 +88,6 @@ def blob_digest(name: str) -> str:
     """Return the digest that a blob's file name promises; empty for other files."""
     match = _BLOB.match(os.path.basename(name))
     return match.group(1) if match else ""
-
-
-def digest_of(path: str, progress: Callable[[int], None] = lambda _count: None) -> str:
-    """Read a file and return its SHA-256."""
-    checksum = hashlib.sha256()
-    with open(path, "rb", buffering=0) as stream:
-        while True:
-            data = stream.read(CHUNK)
-            if not data:
-                return checksum.hexdigest()
-            checksum.update(data)
-            progress(len(data))
 
 
 def closure_problems(root: str) -> list[str]:
@@ -232,23 +219,9 @@ def find_obstacle(declared: Declared, disk: DiskPlace) -> str:
     for path in (os.path.dirname(declared.canonical), os.path.dirname(declared.target)):
         obstacle = first_obstacle(elements(path, lstat), account)
         if obstacle is not None:
-            owners = f"{_user(obstacle.uid)}:{_group(obstacle.gid)}"
+            owners = f"{user_name(obstacle.uid)}:{group_name(obstacle.gid)}"
             return describe_obstacle(obstacle, account, path, owners)
     return ""
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
 
 
 def observe(
@@ -343,5 +316,5 @@ def _staged(declared: Declared, disk: DiskPlace) -> tuple[int, int]:
 def existing_ancestor(path: str) -> str:
     """Return the nearest existing directory at or above a path."""
     while not os.path.isdir(path):
-        path = os.path.dirname(path)
+        path = os.path.dirname(path) or "."
     return path

@@ -28,6 +28,8 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import (
     fsync_directory,
     make_directories,
     place_symlink,
+    remove_empty_tree,
+    set_access,
     walk,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._journal import Journal
@@ -237,6 +239,7 @@ class Relocation:
             rename_with_link(source, target)
             return
         self._step("place")
+        self._copy.unseal()
         place_copy(self._staging, target)
         self._step("switch")
         switch(source, self._state["retained"], target)
@@ -245,7 +248,7 @@ class Relocation:
         for step in self._plan.of("link"):
             self._step(f"link {step.target}")
             if os.path.isdir(step.target) and not os.path.islink(step.target):
-                remove_tree(step.target)  # planned as empty: only directories stand below it
+                remove_empty_tree(step.target)
             make_directories(os.path.dirname(step.target))
             place_symlink(step.target, step.value)
         if self._plan.of("own") and self._plan.mode != "copy":
@@ -257,9 +260,8 @@ class Relocation:
             if not self._owner.differs(info):
                 continue
             path = os.path.normpath(os.path.join(root, name))
-            os.lchown(path, self._owner.uid, self._owner.gid)
-            if not stat.S_ISLNK(info.st_mode):
-                os.chmod(path, self._owner.mode(info.st_mode))
+            owner = (self._owner.uid, self._owner.gid)
+            set_access(path, info, owner=owner, mode=self._owner.mode(info.st_mode))
             self.outcome.owned += 1
 
     def _prove_or_flip_back(self) -> None:
@@ -311,12 +313,14 @@ class Relocation:
         self._step("retain")
         undo = Journal(f"{self._journal.path[:-5]}-{os.path.basename(path)}.undo.json")
         entries = [
-            (name, stat.S_IMODE(info.st_mode))
+            (name, info)
             for name, info in walk(path)
             if not stat.S_ISLNK(info.st_mode) and info.st_mode & 0o222
         ]
         if not undo.read():
-            undo.write({"path": path, "replaced_by": beside, "modes": dict(entries)})
-        for name, mode in entries:
-            os.chmod(os.path.normpath(os.path.join(path, name)), mode & ~0o222)
+            modes = {name: stat.S_IMODE(info.st_mode) for name, info in entries}
+            undo.write({"path": path, "replaced_by": beside, "modes": modes})
+        for name, info in entries:
+            entry = os.path.normpath(os.path.join(path, name))
+            set_access(entry, info, mode=stat.S_IMODE(info.st_mode) & ~0o222)
         self.outcome.retained = path

@@ -98,7 +98,8 @@ def ansible_http(*, use_proxy: bool = True, ca_path: str | None = None) -> Http:
             return Answer(error.code, error.fp or b"", _headers(error.headers))
         except urllib.error.URLError as error:
             raise OSError(str(error.reason)) from error
-        except (http.client.HTTPException, urls.ConnectionError) as error:
+        except (http.client.HTTPException, urls.ConnectionError, ValueError) as error:
+            # ValueError: what was given as address is none
             raise OSError(str(error) or repr(error)) from error
         return Answer(answer.status, answer, _headers(answer.headers))
 

@@ -131,7 +131,13 @@ def present(params: dict[str, Any], check_mode: bool, stamp: str) -> dict[str, A
     for item in decision["remove"]:
         plan.append({"action": "remove_archive", "target": item["path"]})
         actions.append(f"remove the old archive {item['path']}")
+    leftovers = _backup.leftovers(directory, name) if decision["create"] else []
+    for path in leftovers:
+        plan.append({"action": "remove_leftover", "target": path})
+        actions.append(f"remove {path}, which a killed run left")
     if not check_mode:
+        for path in leftovers:
+            os.unlink(path)
         if decision["create"]:
             os.makedirs(directory, mode=0o750, exist_ok=True)
             _backup.write(archive, members, {"created": stamp, "left_out": left_out})

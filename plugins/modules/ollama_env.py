@@ -94,7 +94,8 @@ attributes:
     support: full
   diff_mode:
     support: full
-    details: Values of variables whose names speak of keys, tokens or passwords are hidden.
+    details: Values of variables whose names speak of keys, tokens or passwords are hidden, and so
+      are users and passwords in addresses.
   idempotent:
     support: full
 seealso:

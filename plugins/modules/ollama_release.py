@@ -89,6 +89,7 @@ version_after:
   type: str
 """
 
+import http.client
 import os
 import shutil
 from typing import Any
@@ -98,6 +99,7 @@ from ansible.module_utils.urls import open_url
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _release as release
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import write_atomic
 
 
 def fetch(url: str, timeout: int) -> Any:
@@ -117,7 +119,10 @@ def resolve_checksum(text: str, url: str, timeout: int) -> str:
     source = text[len("sha256:") :] if text.startswith("sha256:") else text
     if "://" not in source:
         return release.parse_checksum(text)
-    listing = fetch(source, timeout).read().decode("utf-8", "replace")
+    try:
+        listing = fetch(source, timeout).read().decode("utf-8", "replace")
+    except http.client.HTTPException as error:
+        raise HostError(f"{source} can't be fetched: {error!r}.", "Run again.") from error
     return release.checksum_from_list(listing, archive_name(url), source)
 
 
@@ -126,7 +131,10 @@ def download(url: str, target: str, timeout: int) -> None:
     partial = target + ".partial"
     response = fetch(url, timeout)
     with open(partial, "wb") as handle:
-        shutil.copyfileobj(response, handle, 1024 * 1024)
+        try:
+            shutil.copyfileobj(response, handle, 1024 * 1024)
+        except http.client.HTTPException as error:
+            raise HostError(f"{url} broke off: {error!r}.", "Run again.") from error
         handle.flush()
         os.fsync(handle.fileno())
     os.rename(partial, target)
@@ -142,10 +150,7 @@ def install(module: AnsibleModule, checksum: str, marker: str) -> None:
     release.verify_archive(archive, checksum)
     staging = os.path.join(params["prefix"], "lib", ".ollama.hx-staging")
     release.unpack(archive, staging, module.run_command)
-    with open(marker, "w", encoding="utf-8") as handle:
-        handle.write(params["version"])
-        handle.flush()
-        os.fsync(handle.fileno())
+    write_atomic(marker, params["version"].encode())
     release.put_in_place(staging, params["prefix"])
     os.sync()
     os.unlink(marker)

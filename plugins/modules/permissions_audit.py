@@ -137,6 +137,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import stat
 import time
 from typing import Any
@@ -145,6 +146,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _permissions, _verdict
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import group_name, user_name
+
+_MODE = re.compile(r"[0-7]{3,4}")
 
 
 def look(path: str) -> _permissions.Found | None:
@@ -153,14 +157,7 @@ def look(path: str) -> _permissions.Found | None:
         status = os.lstat(path)
     except OSError:
         return None
-    try:
-        owner = pwd.getpwuid(status.st_uid).pw_name
-    except KeyError:
-        owner = str(status.st_uid)
-    try:
-        group = grp.getgrgid(status.st_gid).gr_name
-    except KeyError:
-        group = str(status.st_gid)
+    owner, group = user_name(status.st_uid), group_name(status.st_gid)
     return _permissions.Found(path, stat.S_IMODE(status.st_mode), owner, group)
 
 
@@ -176,6 +173,17 @@ def apply(change: _permissions.Change, undo_log: str) -> None:
         ) from error
     try:
         status = os.fstat(handle)
+        mode = change.mode
+        if change.action == "remove_world_write":
+            # Everybody could write here: a directory above may have become a link meanwhile.
+            real = os.readlink(f"/proc/self/fd/{handle}")
+            if real != change.path:
+                raise HostError(
+                    f"{os.uname().nodename}: {change.path} leads to {real} now, so the"
+                    " permissions there stay as they are.",
+                    "See who put a link there, and run again.",
+                )
+            mode = stat.S_IMODE(status.st_mode) & ~_permissions.OTHERS_WRITE
         remember(undo_log, change, status)
         if change.action == "chown":
             try:
@@ -187,8 +195,8 @@ def apply(change: _permissions.Change, undo_log: str) -> None:
                     "Create the account first.",
                 ) from error
             os.fchown(handle, *numbers)
-        if change.mode is not None:
-            os.fchmod(handle, change.mode)
+        if mode is not None:
+            os.fchmod(handle, mode)
     finally:
         os.close(handle)
 
@@ -203,7 +211,7 @@ def remember(undo_log: str, change: _permissions.Change, status: os.stat_result)
         "uid": status.st_uid,
         "gid": status.st_gid,
     }
-    handle = os.open(undo_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    handle = os.open(undo_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o640)
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(json.dumps(entry) + "\n")
 
@@ -254,6 +262,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    for item in params["expectations"]:
+        if item["mode"] and not _MODE.fullmatch(item["mode"]):
+            module.fail_json(
+                msg=f"{os.uname().nodename}: the mode of {item['path']} is {item['mode']!r},"
+                " wanted octal digits such as '0640'."
+            )
     skipped = params["handled"] if module.check_mode else []
     found, observed, verdicts = audit(params, skipped)
     expectations = [_permissions.Expectation(**item) for item in params["expectations"]]
@@ -271,7 +285,14 @@ def main() -> None:
             for change in changes:
                 apply(change, params["undo_log"])
         except HostError as error:
-            module.fail_json(msg=str(error), **result)
+            module.fail_json(msg=str(error), verdicts=_verdict.as_dicts(verdicts), **result)
+        except OSError as error:
+            module.fail_json(
+                msg=f"{os.uname().nodename}: the permissions of {error.filename or 'a file'} could"
+                f" not be changed: {error.strerror}.",
+                verdicts=_verdict.as_dicts(verdicts),
+                **result,
+            )
         verdicts = audit(params, skipped)[2]
     module.exit_json(verdicts=_verdict.as_dicts(verdicts), **result)
 

@@ -30,6 +30,10 @@ JOB_KEYS = ("ansible_job_id", "started", "finished", "results_file", "child_pid"
 Render = Callable[[dict[str, Any]], str]
 
 
+class _JobGoneError(Exception):
+    """A job ended without leaving a result."""
+
+
 @dataclass(frozen=True)
 class _Job:
     """An Ansible job on a host, with what is needed to ask for it."""
@@ -60,6 +64,16 @@ class _Job:
             },
             task_vars=self.task_vars,
         )
+
+    def alive(self) -> bool:
+        """Tell whether a process of the job is left; where that can't be seen, there is one."""
+        name = self.jid.partition(".")[0]  # the argument of Ansible's wrapper
+        pattern = shlex.quote(f"[{name[:1]}]{name[1:]}")  # which this command doesn't match itself
+        answer = self.action._low_level_execute_command(
+            "test -d /proc/self && command -v grep > /dev/null"
+            f" && ! grep -qs {pattern} /proc/[0-9]*/cmdline && echo gone; true"
+        )
+        return str(answer.get("stdout", "")).strip() != "gone"
 
     def clean(self) -> None:
         """Remove the job's file and the progress file."""
@@ -95,8 +109,8 @@ def run_with_progress(
         render: turns the progress file's object into a line without the host's name.
 
     Raises:
-        AnsibleActionFail: the deadline passed, or the host was out of reach for too long; the
-            message names the job that was left on the host.
+        AnsibleActionFail: the job was killed, or the deadline passed, or the host was out of reach
+            for too long; the message names the job that was left on the host.
     """
     if action._task.check_mode:
         return action._execute_module(
@@ -121,6 +135,12 @@ def run_with_progress(
     )
     try:
         result = _follow(job, ProgressFeed(render, interval_s), deadline_s, interval_s)
+    except _JobGoneError:
+        job.clean()
+        raise AnsibleActionFail(
+            f"{job.host}: the job {job.jid} of {module_name} ended without a result: it was killed,"
+            " or the host was restarted. Run again; the next run goes on from where it stood."
+        ) from None
     except BaseException as error:
         left = f"The job {job.jid} of {module_name} was left running on {job.host}; Ansible ends"
         left += f" it at most {int(deadline_s) + KILL_GRACE_S} s after its start."
@@ -154,11 +174,15 @@ def _follow(job: _Job, feed: ProgressFeed, deadline_s: float, interval_s: float)
         now = time.monotonic()
         try:
             text, seen = job.look()
+            silent = seen == fingerprint and now - asked > RECHECK_S
+            gone = silent and not job.alive()
             if seen != fingerprint or now - asked > RECHECK_S:
                 fingerprint, asked = seen, now
                 status = job.ask("status")
                 if status.get("finished"):
                     return status
+                if gone:  # asked after its processes were, so this was its last word
+                    break
             heard = now
         except Exception as error:
             if now - heard > OUT_OF_TOUCH_S:
@@ -173,6 +197,7 @@ def _follow(job: _Job, feed: ProgressFeed, deadline_s: float, interval_s: float)
             Display().display(f"{job.host} | {line}")
         if now - begun > deadline_s:
             raise AnsibleActionFail(f"{job.host} has not finished within {int(deadline_s)} s.")
+    raise _JobGoneError
 
 
 def _state(text: str) -> dict[str, Any] | None:

@@ -26,6 +26,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils import (
     _relocate_copy,
     _relocate_run,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import file_sha256
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_module import (
     HostAccess,
     relocate,
@@ -33,7 +34,6 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_module impo
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_observe import (
     blob_digest,
     closure_problems,
-    digest_of,
 )
 
 CALLS = ("rename", "symlink", "unlink", "link", "mkdir", "rmdir", "chmod")
@@ -74,7 +74,7 @@ def contents(root: Path | str) -> dict[str, str]:
     """Return the digest of every file below a directory."""
     base = Path(root)
     return {
-        str(path.relative_to(base)): digest_of(str(path))
+        str(path.relative_to(base)): file_sha256(str(path))
         for path in base.rglob("*")
         if path.is_file() and not path.is_symlink()
     }
@@ -147,7 +147,7 @@ class Host:
             return b'{"models": []}'
         manifests = self.old / "manifests/registry.ollama.ai/library"
         models = [
-            {"name": f"{path.parent.name}:{path.name}", "digest": digest_of(str(path))}
+            {"name": f"{path.parent.name}:{path.name}", "digest": file_sha256(str(path))}
             for path in sorted(manifests.glob("*/*"))
         ]
         return json.dumps({"models": models}).encode()
@@ -174,7 +174,7 @@ class Host:
         assert sorted(names) == sorted(MODELS)
         for blob in (path / "blobs").iterdir():
             wanted = blob_digest(blob.name)
-            assert not wanted or digest_of(str(blob)) == wanted
+            assert not wanted or file_sha256(str(blob)) == wanted
 
     def check_survived(self) -> None:
         """Assert what must hold at every instant, also right after a kill."""

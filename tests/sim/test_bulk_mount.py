@@ -207,6 +207,26 @@ def test_interrupted_run_is_completed(host: Host, verb: str) -> None:
     assert not host.run()["changed"]
 
 
+@pytest.mark.parametrize(("verb", "state"), [("disable", "active"), ("start", "inactive")])
+def test_engine_is_not_started_without_its_disk(host: Host, verb: str, state: str) -> None:
+    host.drift()
+    host.engine = "active"
+    real = host.command
+
+    def command(argv: Sequence[str]) -> tuple[int, str, str]:
+        if "stop engine.service" in host.calls and verb in argv and argv[-1] != "engine.service":
+            raise OSError("no such thing")
+        return real(argv)
+
+    host.command = command  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no such thing"):
+        host.run(unit_paths=[str(host.old)])
+    assert host.engine == state
+    host.command = real  # type: ignore[method-assign]
+    host.run(unit_paths=[str(host.old)])
+    assert (host.engine, host.mounted_at()) == ("active", [str(host.path)])
+
+
 def test_files_in_use_are_named_before_anything_changes(host: Host) -> None:
     host.drift()
     child = os.fork()

@@ -235,14 +235,14 @@ def test_bad_digest_stops_before_the_service_is_touched(host: Host) -> None:
 
 
 def test_bad_copy_is_made_once_more(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = _relocate_copy.digest_of
+    real = _relocate_copy.file_sha256
     seen: list[str] = []
 
     def read_badly_once(path: str, *args: Any) -> str:
         seen.append(path)
         return "0" * 64 if len(seen) == 1 else real(path, *args)
 
-    monkeypatch.setattr(_relocate_copy, "digest_of", read_badly_once)
+    monkeypatch.setattr(_relocate_copy, "file_sha256", read_badly_once)
     assert host.run()["blobs_verified"] == 7
     host.check_arrived()
 

@@ -63,7 +63,7 @@ def refused(playbook, tmp_path):
                 "llm_models_forbidden": [],
                 "llm_reserve_bytes": 10**15,
             },
-            ["free", "reserve"],
+            ["are free", "must stay free"],
         ),
         (
             {

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -62,12 +63,14 @@ def test_from_the_tarball_installed_elsewhere(playbook, reports, tmp_path):
     nothing = tmp_path / "nothing.cfg"
     nothing.write_text("")
     collections = tmp_path / "collections"
+    # Elsewhere: nothing of the checkout's own configuration may help.
+    elsewhere = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")}
     for command in (
         ["ansible-galaxy", "collection", "build", str(ROOT), "--output-path", str(built)],
         ["ansible-galaxy", "collection", "install", "--offline", "-p", str(collections)],
     ):
         arguments = command if "build" in command else [*command, *map(str, built.glob("*.gz"))]
-        subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True)
+        subprocess.run(arguments, cwd=tmp_path, env=elsewhere, check=True, capture_output=True)
     result = playbook(
         "hx_infra.llm.remediate",
         *("-i", INVENTORY, "-l", "llm-01", "--tags", "prepare,models", "-e", reports),

@@ -142,3 +142,36 @@ def test_restore_refuses_a_damaged_archive_before_it_touches_anything(tmp_path, 
     with pytest.raises(HostError, match="lacks"):
         _backup.restore(path, _backup.differing(index))
     assert (tree / "ollama" / "ollama.env").read_text() == "broken"
+
+
+def test_archives_of_a_longer_name_are_not_ours(tmp_path, tree):
+    path, _members = archive_of(tmp_path, tree)
+    directory = os.path.dirname(path)
+    os.rename(path, os.path.join(directory, "host-old-20260101-000000.tgz"))
+    os.rename(f"{path[:-4]}.json", os.path.join(directory, "host-old-20260101-000000.json"))
+    assert _backup.archives(directory, "host") == []
+    assert _backup.leftovers(directory, "host") == []
+
+
+def test_leftovers_are_what_no_index_names(tmp_path, tree):
+    path, _members = archive_of(tmp_path, tree)
+    directory = os.path.dirname(path)
+    left = ["host-20260102-000000.tgz", "host-20260103-000000.tgz.partial"]
+    for name in left:
+        Path(directory, name).write_bytes(b"cut")
+    assert _backup.leftovers(directory, "host") == [os.path.join(directory, n) for n in left]
+
+
+def test_nobody_else_may_read_archive_and_index(tmp_path, tree):
+    path, _members = archive_of(tmp_path, tree)
+    for name in (path, f"{path[:-4]}.json"):
+        assert os.stat(name).st_mode & 0o777 == 0o600
+
+
+def test_restore_puts_a_directory_in_the_place_of_a_file_that_is_kept(tmp_path, tree):
+    path, members = archive_of(tmp_path, tree)
+    (tree / "empty").rmdir()
+    (tree / "empty").write_text("in the way")
+    _backup.restore(path, _backup.differing(members))
+    assert _backup.differing(members) == []
+    assert (tree / "empty.hx-before-restore").read_text() == "in the way"

@@ -185,3 +185,5 @@ def test_diff_hides_secrets():
     shown = _env_file.hide_secrets(text)
     assert "hunter2" not in shown
     assert shown.endswith("\nA=b")
+    proxy = "HTTPS_PROXY=http://ann:hunter2@proxy.example.com:3128/"
+    assert _env_file.hide_secrets(proxy) == "HTTPS_PROXY=http://(hidden)@proxy.example.com:3128/"

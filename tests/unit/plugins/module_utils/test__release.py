@@ -127,3 +127,40 @@ def test_checksum_from_list_knows_the_spellings(line):
 def test_checksum_from_list_names_the_file_that_is_missing():
     with pytest.raises(HostError, match=r"http://x/list has no line for a\.tgz"):
         _release.checksum_from_list("f" * 64 + "  ./b.tgz\n", "a.tgz", "http://x/list")
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        (tarfile.SYMTYPE, "/etc"),
+        (tarfile.SYMTYPE, "../../../etc"),
+        (tarfile.LNKTYPE, "../etc/passwd"),
+        (tarfile.CHRTYPE, ""),
+    ],
+)
+def test_unpack_refuses_what_leads_outside(tmp_path, kind, target):
+    path = tmp_path / "r.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        info = tarfile.TarInfo("lib/ollama/way")
+        info.type, info.linkname = kind, target
+        tar.addfile(info)
+    with pytest.raises(HostError, match=r"leads outside|no file, folder or link"):
+        _release.unpack(str(path), str(tmp_path / "staging"), no_run)
+
+
+def test_unpack_keeps_links_inside_and_takes_no_foreign_owner_or_mode(tmp_path):
+    path = tmp_path / "r.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        for name, mode in (("bin/ollama", 0o6777), ("lib/ollama/a.so.1.2", 0o666)):
+            info = tarfile.TarInfo(name)
+            info.mode, info.uid, info.gid, info.uname = mode, 12345, 12345, "builder"
+            tar.addfile(info)
+        link = tarfile.TarInfo("lib/ollama/a.so")
+        link.type, link.linkname = tarfile.SYMTYPE, "a.so.1.2"
+        tar.addfile(link)
+    staging = tmp_path / "staging"
+    _release.unpack(str(path), str(staging), no_run)
+    status = (staging / "bin" / "ollama").stat()
+    assert (status.st_mode & 0o7777, status.st_uid) == (0o755, os.getuid())
+    assert (staging / "lib/ollama/a.so.1.2").stat().st_mode & 0o777 == 0o644
+    assert os.readlink(staging / "lib/ollama/a.so") == "a.so.1.2"

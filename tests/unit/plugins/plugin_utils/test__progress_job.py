@@ -38,6 +38,7 @@ class Action:
         self.calls = []
         self.commands = []
         self.trouble = None
+        self.gone = False
 
     def _make_tmp_path(self):
         self._connection._shell.tmpdir = "/tmp/ansible-tmp-1"  # noqa: S108
@@ -56,6 +57,8 @@ class Action:
         self.commands.append(command)
         if self.trouble:
             raise self.trouble
+        if "cmdline" in command:
+            return {"stdout": "gone\n" if self.gone else ""}
         self.looks -= 1
         fingerprint = "1 1" if self.looks > 0 else "2 2"
         return {"stdout": f"{fingerprint}\n{json.dumps(STATE)}"}
@@ -120,6 +123,20 @@ def test_check_mode_runs_at_once_and_shows_nothing(shown):
 def test_the_deadline_leaves_the_job_and_says_so(shown):
     with pytest.raises(AnsibleActionFail, match=r"within 5 s\. The job j1\.2 .* left running"):
         run(Action(looks=10**6), deadline_s=5.0)
+
+
+def test_a_killed_job_is_not_waited_for(shown):
+    action = Action(looks=10**6)
+    action.gone = True
+    with pytest.raises(AnsibleActionFail, match=r"llm-01: the job j1\.2 .* without a result"):
+        run(action, deadline_s=86400.0)
+    assert len(action.commands) < 30
+    assert any("grep -qs '[j]1' " in command for command in action.commands)
+
+
+def test_a_quiet_job_is_waited_for(shown):
+    action = Action(looks=40)
+    assert run(action)["changed"]
 
 
 def test_a_host_out_of_reach_is_asked_again_until_patience_ends(shown):
