@@ -56,7 +56,7 @@ lint: venv ## ansible-lint, ruff, shellcheck, yamllint, changelog, collection do
 	yamllint --strict .
 	ansible-lint --offline
 	antsibull-changelog lint
-	antsibull-docs lint-collection-docs . --plugin-docs --validate-collection-refs self --skip-rstcheck
+	antsibull-docs lint-collection-docs . --plugin-docs --validate-collection-refs all
 
 .PHONY: units simulators core218
 units: venv ## unit tests: pure Python and shell, no host
