@@ -104,7 +104,7 @@ host_up() { # HOST IMAGE NETWORK DIR SIZE
     --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SYS_PTRACE --cap-add SYS_NICE --cap-add MKNOD
     --cap-add LINUX_IMMUTABLE
     --security-opt seccomp=unconfined --security-opt apparmor=unconfined
-    --tmpfs /run --tmpfs /run/lock --tmpfs /tmp:exec
+    --shm-size 1g --tmpfs /run --tmpfs /run/lock --tmpfs /tmp:exec
     -v "$dir/share:/lab:ro"
   )
   [ -z "$device" ] || arguments+=(--device "$device:/dev/sda1")

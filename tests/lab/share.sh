@@ -21,8 +21,8 @@ fi
 rm -f "$stamp"
 share=$dir/share
 mkdir -p "$share"
-# Emptied, not replaced: running hosts have this folder mounted.
-find "$share" -mindepth 1 -delete
+# Emptied, not replaced: running hosts have this folder mounted. The large wheels have a stamp of their own.
+find "$share" -mindepth 1 -not -path "$share/wheelhouse-vllm*" -delete
 cp -r "$here/seed" "$share/seed"
 "$here/sim_gpu/build.sh" "$share/sim_gpu" >&2
 cp -r "$here/sim_gpu/profiles" "$share/sim_gpu/profiles"

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Runs inside a lab host, once: installs the simulators and seeds the state that the users describe.
-#   seed.sh llm-01|llm-02|registry
+#   seed.sh llm-01|llm-02|llm-03|gw-01|svc-01|registry
 set -euo pipefail
 
 host=$1
@@ -168,6 +168,24 @@ seed_llm_02() {
     dolphin3:8b=0.3,0.12,400,6000000000
 }
 
+# The host that moves from Ollama to vLLM; until then the second one that holds llm-01's models.
+seed_llm_03() {
+  accounts
+  simulated_gpu rtx-5070-ti-x1
+  mkdir -p "$node"/{config/ollama,scripts,health,logs/gpu,data,models} /mnt
+  cp -a --sparse=always /lab/models/llm-01 "$base/models"
+  find "$base/models/blobs" -name '*-partial*' -delete
+  chown -R ollama:ollama "$base/models"
+  ln -s "$base/models" /mnt/active_llm_models
+  vendor_install 0.11.4 /mnt/active_llm_models
+  schedule llama3.2:3b=0.2,0.09,400,2800000000 qwen3:1.7b=0.2,0.1,500,2000000000 \
+    mistral-small3.2:latest=0.5,0.3,200,13000000000
+}
+
+# The gateway and the host of databases and metrics start as plain Debian hosts.
+seed_gw_01() { answers=''; }
+seed_svc_01() { answers=''; }
+
 seed_registry() {
   mkdir -p /var/lib/sim-registry
   cat >/etc/systemd/system/sim-registry.service <<'UNIT'
@@ -187,15 +205,15 @@ UNIT
   start_order+=(sim-registry.service)
 }
 
-"seed_${host//-/_}"
-systemctl daemon-reload
-systemctl enable --quiet --now "${start_order[@]}"
 case $host in
   registry) answers=http://127.0.0.1:8080/v0.11.4/sha256sum.txt ;;
   *) answers=http://127.0.0.1:11434/api/version ;;
 esac
+"seed_${host//-/_}"
+systemctl daemon-reload
+[ "${#start_order[@]}" -eq 0 ] || systemctl enable --quiet --now "${start_order[@]}"
 for attempt in $(seq 1 100); do
-  if curl --silent --fail --max-time 5 --output /dev/null "$answers"; then
+  if [ -z "$answers" ] || curl --silent --fail --max-time 5 --output /dev/null "$answers"; then
     break
   fi
   if [ "$attempt" -eq 100 ]; then
