@@ -139,6 +139,7 @@ mmdebstrap mmdebstrap
 mkfs.ext4 e2fsprogs
 losetup mount
 zstd zstd
+haproxy haproxy
 LIST
 )
   if have gcc && ! echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1; then
