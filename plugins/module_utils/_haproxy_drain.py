@@ -16,6 +16,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_observe impo
     Worker,
     observe,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_places import misled, moved
 from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_plan import Plan, refusal
 from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_stat import Key
 from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_traffic import Traffic
@@ -49,7 +50,7 @@ def steer(traffic: Traffic, check_mode: bool, progress: ProgressWriter) -> dict[
     with traffic.lock(dry=check_mode):
         gateway = observe(traffic.runtime)
         plan = traffic.plan(gateway, check_mode)
-        refused = refusal(wish, plan)
+        refused = refusal(wish, plan) or _astray(traffic, gateway, plan)
         if refused is not None:
             raise refused
         if not check_mode:
@@ -61,6 +62,13 @@ def steer(traffic: Traffic, check_mode: bool, progress: ProgressWriter) -> dict[
     keys = [server.key for server in plan.after]
     result = traffic.result(plan, gateway.these(keys), False)
     return {**result, "verdicts": _verdicts(traffic, result)}
+
+
+def _astray(traffic: Traffic, gateway: Gateway, plan: Plan) -> HostError | None:
+    """Warn of servers whose host has moved; return the error for a drain that wouldn't be one."""
+    where = (traffic.wish.gateway, gateway, plan.after, traffic.routes.places, traffic.resolve)
+    traffic.out.warnings.extend(moved(*where))
+    return misled(*where) if traffic.wish.state == "drained" else None
 
 
 def _wait_for_old_workers(traffic: Traffic, gateway: Gateway, progress: ProgressWriter) -> None:

@@ -21,6 +21,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_stat import 
     AdminState,
     Key,
     parse_servers_state,
+    with_ports,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._journal import Journal, RunLock
 
@@ -116,9 +117,13 @@ def check_state_directory(gateway: str, path: str) -> None:
         )
 
 
-def write_state(path: str, text: str) -> None:
-    """Replace the state file as a whole."""
-    write_atomic(path, text.encode(), 0o644)
+def write_state(path: str, text: str, places: Mapping[Key, tuple[str, int]]) -> None:
+    """Replace the state file as a whole.
+
+    HAProxy takes a server's port from this file, also when its configuration has another one by
+    then. So the routes' port is written, not the one that the present worker still has.
+    """
+    write_atomic(path, with_ports(text, places).encode(), 0o644)
 
 
 @contextlib.contextmanager

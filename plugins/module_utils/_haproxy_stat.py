@@ -11,6 +11,7 @@ Columns are found by their names. No I/O here: each function takes the text of o
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # Bits of srv_admin_state in `show servers state`.
@@ -98,6 +99,34 @@ def parse_servers_state(text: str) -> dict[Key, AdminState]:
         except KeyError as error:
             raise ValueError(f"no column {error} in {line!r}") from error
     return result
+
+
+def parse_places(text: str) -> dict[Key, tuple[str, int]]:
+    """Parse each server's address and port out of ``show servers state``; ``-`` has none."""
+    lines = _table(text, "# be_id")
+    columns = lines[0].split()
+    rows = (dict(zip(columns, line.split())) for line in lines[1:])
+    return {
+        (row["be_name"], row["srv_name"]): (row.get("srv_addr", "-"), int(row.get("srv_port", 0)))
+        for row in rows
+    }
+
+
+def with_ports(text: str, places: Mapping[Key, tuple[str, int]]) -> str:
+    """Return a state file's text with the ports of some servers' places."""
+    columns: list[str] = []
+    lines = []
+    for line in text.splitlines():
+        words = line.split(" ")
+        if line.startswith("# be_id"):
+            columns = words[1:]
+        elif columns and len(words) == len(columns) and "srv_port" in columns:
+            row = dict(zip(columns, words))
+            place = places.get((row["be_name"], row["srv_name"]))
+            if place is not None:
+                words[columns.index("srv_port")] = str(place[1])
+        lines.append(" ".join(words))
+    return "\n".join(lines) + "\n"
 
 
 def parse_proc(text: str) -> Processes:

@@ -28,6 +28,10 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_observe impo
     as_dict,
     observe,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_places import (
+    Resolve,
+    addresses_of,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_plan import (
     Plan,
     Wish,
@@ -80,6 +84,7 @@ class Traffic:
         wish: what is asked for.
         settings: files, budgets.
         on_step: is told of each thing that was done, for tests that interrupt a run.
+        resolve: returns the addresses of a name.
     """
 
     def __init__(
@@ -88,11 +93,13 @@ class Traffic:
         wish: Wish,
         settings: Settings,
         on_step: Callable[[str], None] = lambda _step: None,
+        resolve: Resolve = addresses_of,
     ) -> None:
         self.runtime = runtime
         self.wish = wish
         self.settings = settings
         self.on_step = on_step
+        self.resolve = resolve
         self.notes = DrainNotes(settings.notes_file)
         self.routes: Routes = read_routes(wish.gateway, settings.routes_file)
         self.out = Outcome()
@@ -173,7 +180,7 @@ class Traffic:
             if not save and not commands:
                 return now
             if self.settings.state_file:
-                write_state(self.settings.state_file, now.state_text)
+                write_state(self.settings.state_file, now.state_text, self.routes.places)
                 self.on_step("save_state")
             gateway = observe(self.runtime)
             if not self._missing(gateway, keys, kept):

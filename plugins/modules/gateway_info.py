@@ -148,6 +148,13 @@ version:
   returned: always
   type: str
   sample: 2.6.12-1+deb12u4
+moved:
+  description:
+    - Which servers' requests go elsewhere than O(routes_file) has it, in sentences. HAProxy looks
+      names up only when it starts and when it is reloaded.
+  returned: always
+  type: list
+  elements: str
 routes_found:
   description: Whether O(routes_file) is there.
   returned: always
@@ -172,6 +179,10 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_observe impo
 from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_options import (
     RUNTIME_OPTIONS,
     runtime_of,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_places import (
+    addresses_of,
+    moved,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_plan import (
     model_of,
@@ -224,6 +235,7 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
         ],
         "version": gateway.version,
         "routes_found": routes.found,
+        "moved": list(moved(name, gateway, servers, routes.places, addresses_of)),
     }
 
 

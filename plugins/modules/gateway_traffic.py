@@ -21,6 +21,9 @@ description:
     killed is completed by the next one.
   - C(changed) tells of states and weights only, never of streams, so a second run changes
     nothing while traffic goes on.
+  - HAProxy looks the servers' names up only when it starts and when it is reloaded. A server whose
+    name leads elsewhere by now is a warning. When the requests for another server would reach a
+    drained one for that reason, the drain is refused.
   - A dead server that is drained shows the status V(DOWN) and counts as drained. One in
     maintenance gets no requests either and is left as it is by O(state=drained).
 extends_documentation_fragment:

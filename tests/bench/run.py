@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+import gateway
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -71,6 +73,7 @@ def main():
         moved += [data["interruption"]["seconds"]] if "interruption" in data else []
     if moved:
         show("interruption by the move of the store", moved, "s", "100 MB, 38 files")
+    gateway.main(runs, show)
 
 
 if __name__ == "__main__":

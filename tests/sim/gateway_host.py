@@ -146,7 +146,9 @@ class Load:
         self._lock = threading.Lock()
         self.done = 0
         self.failed = 0
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
+        self._threads = [
+            threading.Thread(target=self._run, daemon=True) for _client in range(clients)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -346,7 +348,7 @@ class GatewayHost:
 
     def open_streams(self, count: int, model: str = "llama3.2:3b") -> list[Client]:
         """Begin streams and wait until each has its first chunk."""
-        clients = [Client(self.port, model) for _ in range(count)]
+        clients = [Client(self.port, model) for _stream in range(count)]
         self.clients += clients
         for client in clients:
             assert client.begun.wait(PATIENCE_S)

@@ -242,6 +242,53 @@ def test_drains_and_weights_outlive_reload_and_restart(gateway: GatewayHost, res
     assert not gateway.run("weighted", weight=3)["changed"]
 
 
+def test_a_saved_state_does_not_bring_back_a_port_that_the_routes_have_left(
+    gateway: GatewayHost,
+) -> None:
+    server = gateway.routes[0]["servers"][0]
+    server["port"] = gateway.engines["vllm"].port
+    gateway.routes_file.write_text(json.dumps(gateway.routes))
+    gateway.write_config()
+    gateway.run("weighted", host="llm-03", engine="vllm", weight=7)
+    gateway.reload(save=False)
+    [line] = [
+        line
+        for line in gateway.ask("show servers state").splitlines()
+        if " m_llama " in line and " llm-01.ollama " in line
+    ]
+    assert f" {server['port']} " in line
+
+
+def test_a_host_that_has_moved_is_named_and_not_drained_behind_another_ones_back(
+    gateway: GatewayHost,
+) -> None:
+    first, second, *_more = gateway.routes[0]["servers"]
+    first["address"], second["address"] = "moved-01", "moved-03"
+    gateway.routes_file.write_text(json.dumps(gateway.routes))
+    now = {"moved-01": {"192.0.2.1"}, "moved-03": {"127.0.0.1"}, "127.0.0.1": {"127.0.0.1"}}
+    hooks = {"resolve": now.__getitem__}
+    drained = gateway.run("drained", hooks=hooks)
+    [warning] = [text for text in drained["warnings"] if "192.0.2.1" in text]
+    place = f"127.0.0.1:{first['port']}; wanted moved-01:{first['port']}"
+    assert f"gw-01: {LLAMA} goes to {place}, which is 192.0.2.1 now" in warning
+    gateway.run("ready", hooks=hooks)
+    first["port"] = second["port"]  # what llm-01 is now, HAProxy takes for llm-03
+    gateway.routes_file.write_text(json.dumps(gateway.routes))
+    hooks = {"resolve": {**now, "moved-01": {"127.0.0.1"}}.__getitem__}
+    with pytest.raises(HostError, match=r"llm-01.ollama can't be drained: .* m_llama/llm-03"):
+        gateway.run("drained", hooks=hooks)
+    assert gateway.info()["notes"] == []
+
+
+def test_info_names_a_server_that_goes_elsewhere_than_the_routes(gateway: GatewayHost) -> None:
+    assert gateway.info()["moved"] == []
+    gateway.routes[0]["servers"][0]["address"] = "127.0.0.9"
+    gateway.routes_file.write_text(json.dumps(gateway.routes))
+    [text] = gateway.info()["moved"]
+    assert "m_llama/llm-01.ollama goes to 127.0.0.1" in text
+    assert "wanted 127.0.0.9" in text
+
+
 def test_a_weight_does_not_undrain_and_ready_keeps_the_weight(gateway: GatewayHost) -> None:
     gateway.run("drained")
     weighted = gateway.run("weighted", weight=2)

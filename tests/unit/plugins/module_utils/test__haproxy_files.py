@@ -59,8 +59,11 @@ def test_a_state_file_that_haproxy_could_not_read_brings_nothing_back(tmp_path: 
     assert files.read_state("") == {}
     files.write_state(
         str(path),
-        "1\n# be_id be_name srv_name srv_admin_state srv_uweight srv_iweight\n3 m a 8 3 9\n",
+        "1\n# be_id be_name srv_name srv_admin_state srv_uweight srv_iweight srv_port\n"
+        "3 m a 8 3 9 8001\n3 m b 0 3 9 8001\n",
+        {("m", "a"): ("10.0.0.1", 8002)},
     )
+    assert path.read_text().endswith("3 m a 8 3 9 8002\n3 m b 0 3 9 8001\n")
     assert files.read_state(str(path))[("m", "a")].name == "drained"
     assert path.stat().st_mode & 0o777 == 0o644
 
