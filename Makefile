@@ -34,7 +34,8 @@ engine:
 	@tools/bootstrap.sh lab
 
 .PHONY: demo
-demo: lab-reset ## bring llm-01 up in its drifted state, remediate it, show the report
+demo: lab-reset ## bring llm-01 up in its drifted state behind a gateway, remediate it, show the report
+	$(in_lab) $(bin)/ansible-playbook playbooks/gateway.yml
 	$(in_lab) $(bin)/ansible-playbook playbooks/remediate.yml -l llm-01
 	@tools/show_report.sh runs/llm-01/latest.html
 

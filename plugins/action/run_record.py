@@ -18,6 +18,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostEr
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _report_files as files
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _run_record as records
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _run_results as results
+from ansible_collections.hx_infra.llm.plugins.plugin_utils import _run_traffic as traffic
 
 ARGUMENTS = {
     "event": {
@@ -91,6 +92,10 @@ class ActionModule(ActionBase):
         if event in ("phase_end", "failed"):
             for role in options["roles"]:
                 record = records.attach(record, results.figures_of_role(role, variables))
+            if traffic.ROLE in options["roles"]:
+                record = records.attach(record, traffic.as_data(variables))
+            if event == "phase_end":
+                record = records.corrected(record, options["drained"], options["next_step"])
         if options["data"]:
             record = records.attach(record, options["data"])
         if event == "close":

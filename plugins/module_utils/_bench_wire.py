@@ -17,7 +17,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,8 +73,14 @@ def parse_url(url: str) -> Endpoint:
     return Endpoint(parts.scheme, parts.hostname, port or default, parts.path.rstrip("/"))
 
 
-def http_prepare(url: str, *, ca_path: str | None = None, validate_certs: bool = True) -> Prepare:
-    """Return the real transport for a base URL.
+def http_prepare(
+    url: str,
+    *,
+    ca_path: str | None = None,
+    validate_certs: bool = True,
+    headers: Mapping[str, str] | None = None,
+) -> Prepare:
+    """Return the real transport for a base URL; ``headers`` go with every request.
 
     The returned function ``(method, path, body, timeout_s)`` opens the connection; what it
     returns sends the request. The time between the two is not part of a measurement.
@@ -83,7 +89,7 @@ def http_prepare(url: str, *, ca_path: str | None = None, validate_certs: bool =
 
     def prepare(method: str, path: str, body: bytes, timeout_s: float) -> Send:
         connection = _connect(endpoint, min(timeout_s, CONNECT_TIMEOUT_S), ca_path, validate_certs)
-        headers = {"Content-Type": "application/json"} if body else {}
+        sent = {**({"Content-Type": "application/json"} if body else {}), **(headers or {})}
 
         wire = connection.sock
 
@@ -91,7 +97,7 @@ def http_prepare(url: str, *, ca_path: str | None = None, validate_certs: bool =
             deadline = time.monotonic() + timeout_s
             try:
                 _limit(wire, deadline)
-                connection.request(method, endpoint.path + path, body=body or None, headers=headers)
+                connection.request(method, endpoint.path + path, body=body or None, headers=sent)
                 response = connection.getresponse()
             except BaseException:
                 connection.close()

@@ -96,8 +96,9 @@ options:
     type: dict
     default: {}
   drained:
-    description: Whether the host was left drained after the failure. Leave it out when that is not
-      known.
+    description:
+      - Whether the host was left drained after the failure. Leave it out when that is not known.
+      - With O(event=phase_end) it corrects what an earlier V(failed) said, with O(next_step).
     type: bool
   healthy:
     description: Whether the host still serves after the failure. Leave it out when that is not

@@ -15,6 +15,7 @@ from ansible_collections.hx_infra.llm.plugins.plugin_utils import _report_compar
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _report_svg as svg
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _report_text as text
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _run_record as records
+from ansible_collections.hx_infra.llm.plugins.plugin_utils import _run_traffic as traffic
 
 TONES = {"PASS": "good", "WARN": "warn", "FAIL": "bad", records.PLAN: "plan"}
 FOLDED = 9  # actions of a step that are shown without being asked for
@@ -27,6 +28,7 @@ TITLES = {
     "models": "Models",
     "validate": "Validate",
     "harden": "Harden",
+    "undrain": "Undrain",
 }
 
 
@@ -248,6 +250,8 @@ def _figures(
                 "note": "while the store changed its place",
             }
         )
+    drain = traffic.figure(record)
+    figures.extend([drain] if drain else [])
     first = [speed["median"] for speed in speeds if not speed["further"]]
     medians = [value for value in first if value is not None]
     if medians:

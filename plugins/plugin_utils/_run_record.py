@@ -164,6 +164,15 @@ def fail(record: Record, phase: str, failure: Mapping[str, Any]) -> Record:
     return record
 
 
+def corrected(record: Record, drained: bool | None, next_step: str) -> Record:
+    """Return the record with what became of the host after a failure was noted."""
+    if record["failure"] is None or drained is None:
+        return record
+    record = copy.deepcopy(record)
+    record["failure"].update(drained=drained, next_step=next_step or record["failure"]["next_step"])
+    return record
+
+
 def attach(record: Record, data: Mapping[str, Any]) -> Record:
     """Return the record with further data; dicts of the same name are merged."""
     record = copy.deepcopy(record)

@@ -61,7 +61,8 @@ def test_the_second_run_restarted_nothing(llm_01):
 
 def test_the_record_has_a_verdict_for_every_phase(first_real_run):
     verdicts = {phase["name"]: phase["verdict"] for phase in first_real_run["phases"]}
-    assert list(verdicts) == ["prepare", "storage", "services", "models", "validate", "harden"]
+    phases = ["prepare", "storage", "services", "models", "validate", "harden", "undrain"]
+    assert list(verdicts) == phases
     assert set(verdicts.values()) == {"PASS"}
     assert first_real_run["verdict"] == "PASS"
 

@@ -153,3 +153,21 @@ def test_a_dry_run_keeps_every_action_of_a_module_on_one_path():
     own = {"changed": True, "plan": plan, "actions": ["Own /opt/x.", "Close /opt/x."]}
     steps = [("one", "directories", directory("/opt/x")), ("two", "audit", own)]
     assert records.end_phase(opened("check"), "prepare", at(1), steps=steps)["changed"] == 3
+
+
+def failed():
+    failure = {"task": "Link", "message": "no", "drained": True, "next_step": "Look."}
+    return records.fail(filled(), "harden", failure)
+
+
+def test_what_became_of_the_host_corrects_what_the_failure_said():
+    record = records.corrected(failed(), False, "It takes requests again.")
+    assert record["failure"]["drained"] is False
+    assert record["failure"]["next_step"] == "It takes requests again."
+    assert record["status"] == "failed"
+
+
+@pytest.mark.parametrize("record", [filled(), failed()], ids=["no-failure", "nothing-known"])
+def test_nothing_is_corrected_without_a_failure_or_without_news(record):
+    assert records.corrected(record, None, "x") == record
+    assert records.corrected(filled(), True, "x") == filled()
