@@ -37,6 +37,9 @@ def check(wanted: Wanted, dial: Dialer, found: Found) -> None:
     # 403: known, but without the right to read the organisation, which this check doesn't need.
     if organisation.status == 401:
         raise client.locked_out(organisation, credentials)
+    if database == "ok" and organisation.status not in (200, 403):
+        text = f"whether the login is accepted can't be read ({organisation.said})"
+        raise IntegrationError("authenticated", text, "See Grafana's log.", "server_error")
     found.authenticated = credentials or "without credentials"
     if credentials:
         bare = client.get("/api/org", "authenticated", credentials=False)

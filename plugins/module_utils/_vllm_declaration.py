@@ -37,6 +37,7 @@ class Settings:
     cache_dir: str = "/var/cache/citadel-llm"
     overhead_bytes: int = 3 * 1024**3 // 2
     group_hosts: tuple[Mapping[str, Any], ...] = ()
+    hub_url: str = ""
 
     @property
     def cpu(self) -> bool:
@@ -87,15 +88,17 @@ class Service:
 
     @property
     def source(self) -> Mapping[str, Any]:
-        """Return where the model comes from; empty for a path."""
-        return self.section("model").get("source") or {}
+        """Return where the model comes from, and which hub has it; empty for a path."""
+        declared = self.section("model").get("source") or {}
+        hub = self.settings.hub_url if declared.get("hub") else ""
+        return {**declared, "endpoint": hub} if hub else declared
 
     @property
     def model_path(self) -> str:
         """Return the directory that the model is served from."""
         model, source = self.section("model"), self.source
-        if model.get("path"):
-            return str(model["path"])
+        if model.get("path") or source.get("path"):
+            return str(model.get("path") or source["path"])
         if source.get("hub"):
             folder = str(source["hub"]).replace("/", "--")
             return f"{self.settings.models_dir}/{folder}/{str(source['revision'])[:12]}"

@@ -106,7 +106,8 @@ def _at_hub(
     if declared:
         return ModelFiles(False, declared, config, "declared")
     index = _mapping(fetch("GET", f"{base}/{INDEX}"))
-    total = (index or {}).get("metadata", {}).get("total_size")
+    metadata = (index or {}).get("metadata")
+    total = metadata.get("total_size") if isinstance(metadata, Mapping) else None
     if total is None:
         answer = fetch("HEAD", f"{base}/{SINGLE}")
         headers = answer[1] if answer else {}

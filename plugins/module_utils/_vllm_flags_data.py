@@ -112,9 +112,7 @@ _FLAGS_0_32: dict[str, Any] = {
     "sse-keep-alive-interval": "float",
     "ssl-ca-certs": "str",
     "ssl-cert-reqs": "int",
-    "ssl-certfile": "str",
     "ssl-ciphers": "str",
-    "ssl-keyfile": "str",
     "stream-interval": "int",
     "structured-outputs-config": "json",
     "tokenizer": "str",
@@ -189,6 +187,8 @@ DANGEROUS: dict[str, str] = {
     "worker-cls": "loads code by name",
     "worker-extension-cls": "loads code by name",
     "scheduler-cls": "loads code by name",
+    "ssl-certfile": "makes the service speak TLS, which nobody asks it in: TLS ends at the gateway",
+    "ssl-keyfile": "makes the service speak TLS, which nobody asks it in: TLS ends at the gateway",
 }
 
 # Flags that this version doesn't have any more, or that the next one will not have.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterable, Mapping
@@ -46,15 +47,18 @@ def observe(
     proc: str = "/proc",
     *,
     more_pids: Mapping[str, Iterable[int]] | None = None,
+    run: str = "/run",
 ) -> Host:
     """Read listeners, memory, the processes of some units, and what some names resolve to.
 
-    ``more_pids`` are processes that belong to a unit although their control group is another's,
-    such as those of a container.
+    ``more_pids`` are processes that belong to a unit although their control group is another's.
+    Those of a unit's own container are found without being told.
     """
-    pids = unit_pids(frozenset(units), proc)
-    for unit, more in (more_pids or {}).items():
-        pids[unit] = pids.get(unit, frozenset()) | frozenset(more)
+    asked = frozenset(units)
+    pids = unit_pids(asked, proc)
+    for found in (container_pids(asked, proc, run), more_pids or {}):
+        for unit, more in found.items():
+            pids[unit] = pids.get(unit, frozenset()) | frozenset(more)
     addresses = {name: resolve(name) for name in sorted(set(names))}
     every = {address for found in addresses.values() for address in found}
     return Host(
@@ -115,6 +119,33 @@ def unit_pids(units: frozenset[str], proc: str = "/proc") -> dict[str, frozenset
         for unit in _units(proc, pid) & units:
             found[unit].add(pid)
     return {unit: frozenset(pids) for unit, pids in found.items()}
+
+
+def container_pids(
+    units: frozenset[str], proc: str = "/proc", run: str = "/run"
+) -> dict[str, frozenset[int]]:
+    """Return the processes of the containers that units have started, by unit.
+
+    An engine puts a container, and its own process beside it, into control groups that are named
+    after the container's id; the unit has that written to a file of its own name.
+    """
+    containers = {unit: found for unit in units if (found := _container_id(run, unit))}
+    groups = {pid: _read(f"{proc}/{pid}/cgroup") for pid in (_pids(proc) if containers else ())}
+    return {
+        unit: frozenset(pid for pid, group in groups.items() if container in group)
+        for unit, container in containers.items()
+    }
+
+
+def _container_id(run: str, unit: str) -> str:
+    found = _read(f"{run}/{unit.rsplit('.', 1)[0]}.cid").strip()
+    return found if re.fullmatch(r"[0-9a-f]{64}", found) else ""
+
+
+def _read(path: str) -> str:
+    with contextlib.suppress(OSError), open(path, encoding="utf-8") as stream:
+        return stream.read()
+    return ""
 
 
 def memory_available(proc: str = "/proc") -> int | None:

@@ -25,6 +25,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_observe import 
 from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_problem import problem
 
 Problems = list[dict[str, str]]
+PUBLISHER = "docker-proxy"  # Docker's program that listens on a published port
 
 
 def check_names(services: Sequence[Service]) -> Problems:
@@ -76,8 +77,11 @@ def _ports(service: Service) -> Iterable[tuple[str, int]]:
 
 
 def _foreign(service: Service, listener: Listener, host: Host) -> bool:
-    if service.unit in listener.units or listener.pid in host.unit_pids.get(service.unit, ()):
+    own = host.unit_pids.get(service.unit, frozenset())
+    if service.unit in listener.units or listener.pid in own:
         return False
+    if own and listener.name == PUBLISHER:
+        return False  # it holds the port for the unit's container, from Docker's own control group
     wanted = set(host.addresses.get(service.host, ())) | {service.host}
     everywhere = wanted | {listener.address}
     return bool(everywhere & set(WILDCARDS)) or listener.address in wanted
@@ -144,6 +148,7 @@ def check_model(service: Service, files: ModelFiles, shape: Shape) -> Problems:
     result = []
     model = service.section("model")
     path = service.model_path
+    local = model.get("path") or service.source.get("path")
     said = f"{path} {service.source.get('hub', '')}".lower()
     if (
         "gguf" in said
@@ -156,13 +161,14 @@ def check_model(service: Service, files: ModelFiles, shape: Shape) -> Problems:
         found = f"{path} with {files.other_formats[0]}"
         allowed = "safetensors; other formats run code when they are read"
         result.append(problem(service.name, _model_field(service), found, allowed))
-    elif model.get("path") and not files.present:
+    elif local and not files.present:
         found = f"{path} {files.trouble or 'does not exist'}"
-        result.append(problem(service.name, "model.path", found, "a directory with a model"))
-    elif model.get("path") and files.trouble:
+        allowed = "a directory with a model"
+        result.append(problem(service.name, _model_field(service), found, allowed))
+    elif local and files.trouble:
         found = f"{path} {files.trouble}"
         allowed = "a complete model: config.json and its safetensors"
-        result.append(problem(service.name, "model.path", found, allowed))
+        result.append(problem(service.name, _model_field(service), found, allowed))
     if shape.quantization in GONE_FORMATS:
         allowed = GONE_FORMATS[shape.quantization]
         found = f"{shape.quantization} in config.json"

@@ -75,6 +75,7 @@ options:
     description:
       - Where the size and configuration of a model of a hub are asked for when its files aren't on
         the host. Nothing is asked when it is empty.
+      - Becomes the C(endpoint) of each service's C(source), so that the model comes from there too.
     type: str
     default: https://huggingface.co
   overhead_bytes:
@@ -84,8 +85,9 @@ options:
   pids:
     description:
       - Processes that belong to a service although they don't run in its unit's control group, by
-        the service's name, such as those of a container. What they hold of ports, memory and GPUs
-        is the service's own.
+        the service's name. What they hold of ports, memory and GPUs is the service's own.
+      - Those of a container whose id the unit writes to C(/run/<unit without .service>.cid) are
+        found without being told.
     type: dict
     default: {}
   group_hosts:
@@ -341,6 +343,7 @@ def settings_of(params: dict[str, Any]) -> Settings:
         cache_dir=params["cache_dir"],
         overhead_bytes=params["overhead_bytes"],
         group_hosts=tuple(params["group_hosts"]),
+        hub_url=params["hub_url"],
     )
 
 

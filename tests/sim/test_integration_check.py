@@ -126,6 +126,14 @@ def test_grafana_refuses_a_wrong_login():
     assert "the login as hx is not accepted" in message(found)
 
 
+@pytest.mark.parametrize(("status", "verdict"), [(200, "PASS"), (403, "PASS"), (502, "FAIL")])
+def test_grafana_s_login_is_proven_by_an_answer_and_not_by_a_failure(status, verdict):
+    with standins.grafana(**{"/api/org": (status, {"message": "no"})}) as port:
+        statuses, found = look("grafana", port, user="hx", password=KEY)
+    assert statuses["authenticated"] == verdict
+    assert status != 502 or "GET /api/org: status 502: no" in message(found)
+
+
 def test_grafana_whose_database_fails():
     health = (503, {"database": "failing", "version": "11.3.0"})
     with standins.grafana(**{"/api/health": health}) as port:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._model_files_tree imp
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 HUB = Source("hub", "https://hub", "org/m", "1" * 40)
 TAR = Source("archive", "/x.tar", pin=C)
-WANTED = [Wanted("config.json", 10, A), Wanted("model.safetensors", 1000, B)]
+WANTED = (Wanted("config.json", 10, A), Wanted("model.safetensors", 1000, B))
 WHOLE = {"config.json": (10, A), "model.safetensors": (1000, B)}
 
 
@@ -56,7 +57,7 @@ def plan(
     dest: dict[str, Any] | None,
     staging: dict[str, Any] | None = None,
     *,
-    wanted: list[Wanted] | None = WANTED,
+    wanted: Sequence[Wanted] | None = WANTED,
     noted: str = "",
     source: Source = HUB,
     access: Access = Access(),  # noqa: B008 - frozen
@@ -65,6 +66,7 @@ def plan(
 ) -> Plan:
     declaration = Declaration("m", "/srv/m", source, Rules(), **options)
     trees = (tree("/srv/m", dest, noted), tree("/srv/new", staging), Tree("/srv/old"))
+    wanted = None if wanted is None else list(wanted)
     return make_plan(
         declaration, wanted, Found(*trees, **{"recorded": True, **(found or {})}), access
     )

@@ -19,6 +19,7 @@ from vllm_samples import (
 )
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _vllm_model as model
+from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_files import ModelFiles
 from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_observe import Host
 
 KIB = 1024
@@ -152,7 +153,11 @@ def test_tensor_parallelism_divides():
     ("more", "declared", "words"),
     [
         ({"config": DEEPSEEK_V3}, service(), "KV cache not known (the model uses multi-head"),
-        ({"config": None}, service(), "KV cache not known (config.json can't be read yet)"),
+        (
+            {"files": {"a": ModelFiles(True, 5 * GIB)}},
+            service(),
+            "KV cache not known (config.json can't be read yet)",
+        ),
         ({"weights": None}, service(max_model_len=16), "weights not known"),
         ({}, service(kv_cache_dtype="nvfp4"), "kv_cache_dtype nvfp4"),
         ({}, service(extra={"hf-overrides": {"a": 1}}), "hf-overrides"),

@@ -68,6 +68,7 @@ def test_allowed(extra):
         ({"enable-prompt-embeds": True}, "never: it takes tensors"),
         ({"no-enable-prompt-embeds": True}, "never"),
         ({"allowed-local-media-path": "/"}, "never: it lets requests read files"),
+        ({"ssl-certfile": "/etc/a.pem"}, "never: it makes the service speak TLS"),
         ({"swap-space": 4}, "any more"),
         ({"guided-decoding-backend": "x"}, "use structured-outputs-config"),
         ({"log-config-file": "/x"}, "0.33"),

@@ -135,8 +135,9 @@ def test_a_declared_size_comes_before_the_hub_s_and_no_hub_is_not_asked():
     assert len(asked) == 1
 
 
-def test_a_hub_that_does_not_answer_leaves_the_size_unknown():
-    fetch, _asked = hub({("GET", "/model.safetensors.index.json"): (b"<html>", {})})
+@pytest.mark.parametrize("index", [b"<html>", b"[]", b"{}", b'{"metadata": null}'])
+def test_a_hub_that_gives_no_index_leaves_the_size_unknown(index):
+    fetch, _asked = hub({("GET", "/model.safetensors.index.json"): (index, {})})
     assert files.look(absent(), HUB, fetch).weights is None
 
 
@@ -177,6 +178,32 @@ def test_units_by_their_processes(tmp_path):
     assert found.unit_pids == {units[0]: frozenset({11}), units[1]: frozenset()}
     assert found.unit_memory == {units[0]: 2048 * 1024, units[1]: 0}
     assert (found.memory_available, found.listeners) == (1024 * 1024, ())
+
+
+def test_a_container_of_a_unit_is_its_own(tmp_path):
+    container, other = "a1" * 32, "b2" * 32
+    groups = {
+        11: f"0::/machine.slice/libpod-{container}.scope/container",
+        12: f"0::/machine.slice/libpod-conmon-{container}.scope",
+        13: f"0::/system.slice/docker-{other}.scope",
+        14: "0::/system.slice/docker.service",
+    }
+    for pid, group in groups.items():
+        process = tmp_path / str(pid)
+        process.mkdir()
+        (process / "cgroup").write_text(f"{group}\n")
+    unit = "citadel-llm@a.service"
+    run = tmp_path / "run"
+    run.mkdir()
+
+    def pids():
+        return observe.observe([], [unit], str(tmp_path), run=str(run)).unit_pids[unit]
+
+    assert pids() == frozenset()
+    (run / "citadel-llm@a.cid").write_text(f"{container}\n")
+    assert pids() == frozenset({11, 12})
+    (run / "citadel-llm@a.cid").write_text("slice\n")  # no id, but in every group's name
+    assert pids() == frozenset()
 
 
 def test_names_and_addresses():

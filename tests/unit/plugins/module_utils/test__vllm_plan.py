@@ -103,6 +103,7 @@ def test_refusals_of_declarations(declared, expected):
         (Listener("127.0.0.1", 8001, 7, "x"), None),
         (Listener("10.0.0.1", 8002, 7, "x"), None),
         (Listener("10.0.0.1", 8001, 7, "vllm", frozenset({"citadel-llm@a.service"})), None),
+        (Listener("10.0.0.1", 8001, 7, "docker-proxy"), "docker-proxy (pid 7)"),
     ],
 )
 def test_ports_that_others_listen_on(listener, words):
@@ -113,6 +114,40 @@ def test_ports_that_others_listen_on(listener, words):
         assert [(field, words in allowed) for field, _f, allowed in found] == [
             ("a.service.port", True)
         ]
+
+
+@pytest.mark.parametrize(
+    "listener",
+    [
+        Listener("10.0.0.1", 8001, 12, "conmon", frozenset()),
+        Listener("10.0.0.1", 8001, 14, "docker-proxy", frozenset({"docker.service"})),
+    ],
+)
+def test_the_port_of_a_service_s_own_container_is_its_own(listener):
+    own = {"citadel-llm@a.service": frozenset({11, 12})}
+    assert told(make(small(), observed=host(listeners=(listener,), unit_pids=own))) == []
+    others = {"citadel-llm@b.service": frozenset({11, 12})}
+    [problem] = told(make(small(), observed=host(listeners=(listener,), unit_pids=others)))
+    assert problem[0] == "a.service.port"
+
+
+def test_a_model_of_a_hub_comes_from_the_hub_that_was_asked():
+    declared = small(source={"hub": "org/x", "revision": "0" * 40})
+    del declared["model"]["path"]
+    [found] = make(declared, hub_url="https://mirror.example").services
+    assert found["source"]["endpoint"] == "https://mirror.example"
+    assert "endpoint" not in make(declared).services[0]["source"]
+    assert "endpoint" not in found["config"]["model"]["source"]
+
+
+def test_a_directory_as_source_is_served_where_it_is():
+    source = {"path": "/srv/m", "manifest": "/srv/m.sha256"}
+    declared = small(source=source)
+    del declared["model"]["path"]
+    [found] = make(declared, hub_url="https://mirror.example").services
+    assert (found["model_path"], found["source"]) == ("/srv/m", source)
+    [problem] = told(make(declared, files={"a": ModelFiles(False)}))
+    assert problem == ("a.model.source", "/srv/m does not exist", "a directory with a model")
 
 
 def test_everything_is_taken_by_a_service_that_binds_to_all_interfaces():

@@ -84,6 +84,10 @@ def test_every_field_is_in_the_full_example():
         changed(service={"port": 8001, "host": "0.0.0.0"}),
         changed(service={"port": 8001, "host": "::"}),
         changed(model={"source": {"archive": "https://x/y.tar", "sha256": "sha256:" + "a" * 64}}),
+        changed(model={"source": {"path": "/srv/m", "manifest": "/srv/m.sha256"}}),
+        changed(
+            model={"source": {"hub": "a/b", "revision": REVISION, "exclude": ["consolidated*"]}}
+        ),
     ],
 )
 def test_accepted(service):
@@ -133,6 +137,24 @@ def test_accepted(service):
             "exactly one of path, source",
         ),
         (changed(model={"path": "a/b"}), "model.path", '"a/b"', "an absolute path"),
+        (
+            changed(model={"source": {"path": "/srv/m"}}),
+            "model.source.manifest",
+            "nothing",
+            "the absolute path of a file that sha256sum wrote",
+        ),
+        (
+            changed(model={"path": "/opt/my model"}),
+            "model.path",
+            '"/opt/my model"',
+            "an absolute path of letters",
+        ),
+        (
+            changed(model={"path": "/opt/100%"}),
+            "model.path",
+            '"/opt/100%"',
+            "an absolute path of letters",
+        ),
         (
             changed(model={"source": {"hub": "a/b"}}),
             "model.source.revision",
@@ -198,8 +220,8 @@ def test_every_problem_of_every_service_is_in_one_message():
         "llm-01: services[#2].name: value found nothing, allowed"
         " 1 to 48 of a-z, 0-9, '.', '_' and '-', not at the ends",
         "llm-01: services[#2].service: value found nothing, allowed a mapping",
-        'llm-01: services[#2].model.path: value found "x", allowed an absolute path without a slash'
-        " at its end",
+        'llm-01: services[#2].model.path: value found "x", allowed an absolute path of letters,'
+        " digits and ._+@=,~- without a slash at its end",
     ]
 
 
