@@ -268,8 +268,8 @@ def test_release_of_a_current_version(tmp_path):
 
 def test_program_runs_where_it_is_unpacked(tmp_path):
     paths = build_release.build("1.2.3", tmp_path)
-    with tarfile.open(paths[0]) as archive:
-        archive.extractall(tmp_path / "usr", filter="data")
+    (tmp_path / "usr").mkdir()
+    subprocess.run(["tar", "-xf", str(paths[0]), "-C", str(tmp_path / "usr")], check=True)
     done = subprocess.run(
         [str(tmp_path / "usr/bin/ollama"), "-v"],
         env={"HOME": "/nonexistent", "OLLAMA_HOST": "127.0.0.1:9", "PATH": "/usr/bin:/bin"},
