@@ -47,8 +47,21 @@ lab-reset: engine ## bring the drift back; ONLY=llm-01 for one host
 lab-destroy: engine ## leave nothing of the lab behind
 	$(sudo) $(bin)/ansible-playbook tests/lab/destroy.yml
 
-.PHONY: test
-test: engine lint units core218 simulators sanity import molecule ## everything that CI runs
+# Two lanes side by side, which share no lab host; the second one's output comes when it is done.
+.PHONY: test lane-1 lane-2
+test: engine ## everything that CI runs
+	$(sudo) $(bin)/ansible-playbook tests/lab/create.yml
+	@mkdir -p $(build)
+	@$(MAKE) lane-2 >$(build)/lane-2.log 2>&1 & second=$$!; rc=0; \
+	  trap 'kill $$second' INT TERM; \
+	  $(MAKE) lane-1 || rc=$$?; wait $$second || rc=$$?; cat $(build)/lane-2.log; exit $$rc
+	$(sudo) $(bin)/ansible-playbook tests/lab/destroy.yml
+lane-1 lane-2: export HX_KEEP_LAB := yes
+lane-1:
+	$(sudo) tools/molecule.sh --lane 1
+	$(sudo) tools/molecule.sh vllm
+lane-2: lint units core218 simulators sanity import
+	$(sudo) tools/molecule.sh --lane 2
 
 .PHONY: lint
 lint: venv ## ansible-lint, ruff, shellcheck, yamllint, changelog, collection docs
@@ -80,9 +93,11 @@ sanity: stage ## ansible-test sanity in a staged tree
 	cd $(staged) && ANSIBLE_CONFIG= ansible-test sanity --local --requirements --color no \
 	  --python $$($(bin)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
-.PHONY: molecule
+.PHONY: molecule vllm
 molecule: engine ## molecule scenarios on lab hosts; SCENARIO=ollama for one
 	$(sudo) tools/molecule.sh $(SCENARIO)
+vllm: engine ## the scenario with a real vLLM (0.9 GB of wheels, some minutes)
+	$(sudo) tools/molecule.sh vllm
 
 .PHONY: bench
 bench: engine ## print figures and ratios (docs/performance.md)

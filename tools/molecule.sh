@@ -2,8 +2,10 @@
 # Copyright (c) 2026, hx_infra.llm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Runs the molecule scenarios, or those that are named; the lab is destroyed at the end.
-#   tools/molecule.sh [SCENARIO...]
+# Runs molecule scenarios: those that are named, or all but `vllm`, which has a target of its own.
+#   tools/molecule.sh [--lane 1|2] [SCENARIO...]
+# Lane 1 is what works on llm-01, llm-03 or gw-01, lane 2 the rest: the two share no host, so they can
+# run side by side. The lab is destroyed at the end, unless HX_KEEP_LAB is set.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH=$PWD/.venv/bin:$PATH
@@ -13,12 +15,23 @@ export ANSIBLE_CONFIG=$PWD/ansible.cfg
 LAB_CONNECTION=$(tests/lab/engine.sh --connection)
 export LAB_CONNECTION
 base=(--base-config molecule/config.yml)
+lane=
+if [ "${1:-}" = --lane ]; then
+  lane=$2
+  shift 2
+fi
+
+lane_of() { # SCENARIO
+  if grep -qE 'llm-01|llm-03|gw-01' "molecule/$1"/*.yml; then echo 1; else echo 2; fi
+}
 
 ansible-playbook tests/lab/create.yml
-trap 'ansible-playbook tests/lab/destroy.yml' EXIT
+[ -n "${HX_KEEP_LAB:-}" ] || trap 'ansible-playbook tests/lab/destroy.yml' EXIT
 if [ "$#" -eq 0 ]; then
   for scenario in molecule/*/converge.yml; do
-    set -- "$@" "$(basename "$(dirname "$scenario")")"
+    name=$(basename "$(dirname "$scenario")")
+    [ "$name" != vllm ] || continue
+    [ -n "$lane" ] && [ "$(lane_of "$name")" != "$lane" ] || set -- "$@" "$name"
   done
 fi
 failed=()

@@ -82,7 +82,9 @@ async def one_stream(address, port, chunks):
 
 async def sample(address, port, streams, chunks=60):
     """Keep the streams open at the same time; return medians in milliseconds."""
-    answers = await asyncio.gather(*(one_stream(address, port, chunks) for _ in range(streams)))
+    answers = await asyncio.gather(
+        *(one_stream(address, port, chunks) for _stream in range(streams))
+    )
     delays = [delay for _first, found in answers for delay in found]
     firsts = [first for first, _found in answers]
     return statistics.median(firsts) * 1000, statistics.median(delays) * 1000
@@ -161,7 +163,7 @@ async def measure(runs, show):
     gateway = address_of(program, "exec", f"hx-llm-lab-{GATEWAY}", "hostname", "-i")
     here = address_of(program, "exec", f"hx-llm-lab-{GATEWAY}", "sh", "-c", NEXT_HOP)
     servers = [
-        await asyncio.start_server(lambda r, w: engine(r, w, 0.02), here, 0) for _ in ENGINES
+        await asyncio.start_server(lambda r, w: engine(r, w, 0.02), here, 0) for _engine in ENGINES
     ]
     ports = [server.sockets[0].getsockname()[1] for server in servers]
     routes = {"bench_routes": [route(here, ports)]}
