@@ -58,7 +58,12 @@ def playbook():
         return subprocess.run(
             ["ansible-playbook", *arguments],
             cwd=cwd,
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **environment},
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_FORCE_COLOR": "false",  # suites read what it says
+                **environment,
+            },
             capture_output=True,
             text=True,
             check=False,

@@ -54,6 +54,7 @@ def main():
     for _turn in range(runs):
         seconds, _recap = playbook("tests/lab/reset.yml", "-e", "lab_only=llm-01")
         reset.append(seconds)
+        playbook("playbooks/gateway.yml")
         seconds, notes["check"] = playbook("playbooks/remediate.yml", "-l", "llm-01", "--check")
         check.append(seconds)
         seconds, notes["first"] = playbook("playbooks/remediate.yml", "-l", "llm-01")

@@ -158,6 +158,7 @@ def gateway():
                 **os.environ,
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
                 "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.minimal",
+                "ANSIBLE_FORCE_COLOR": "false",
             },
             capture_output=True,
             text=True,

@@ -148,7 +148,7 @@ def test_tls_is_served_with_the_declared_certificate(gw_01):
         "curl -sS --resolve gw-01:8443:127.0.0.1 --cacert /etc/ssl/certs/gw-01.crt"
         " -H 'Authorization: Bearer key-of-load' -o /dev/null -w '%{http_code} %{http_version}' https://gw-01:8443/v1/models"
     )
-    assert shown.stdout == "200 2", shown.stderr
+    assert shown.stdout == "200 1.1", shown.stderr
 
 
 def test_a_model_without_a_host_is_answered_in_the_same_shape(ask, gateway):
