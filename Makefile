@@ -58,8 +58,7 @@ test: engine ## everything that CI runs
 	$(sudo) $(bin)/ansible-playbook tests/lab/destroy.yml
 lane-1 lane-2: export HX_KEEP_LAB := yes
 lane-1:
-	$(sudo) tools/molecule.sh --lane 1
-	$(sudo) tools/molecule.sh vllm
+	@rc=0; for what in "--lane 1" vllm; do $(sudo) tools/molecule.sh $$what || rc=$$?; done; exit $$rc
 lane-2: lint units core218 simulators sanity import
 	$(sudo) tools/molecule.sh --lane 2
 
