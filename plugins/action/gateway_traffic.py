@@ -56,7 +56,7 @@ def _seconds(value: Any, default: float) -> float:
 
 
 def render_drain(state: dict[str, Any]) -> str:
-    """Say which host is drained where, how many streams are left, and how long they still have."""
+    """Say which host is drained, how many streams are left, and how long they still have."""
     parts = [f"{state.get('phase') or 'draining'} {state.get('item') or ''}".strip()]
     if state.get("note"):
         parts.append(str(state["note"]))

@@ -78,8 +78,7 @@ def _wait_for_old_workers(traffic: Traffic, gateway: Gateway, progress: Progress
     while gateway.old_workers and runtime.clock() - begun < limit:
         waited = runtime.clock() - begun
         note = f"a reload left {_named(gateway.old_workers, ())}"
-        where = f"{traffic.wish.subject} on {traffic.wish.gateway}"
-        progress.update(where, "before draining", waited, limit, unit="s", note=note)
+        progress.update(traffic.wish.subject, "before draining", waited, limit, unit="s", note=note)
         runtime.sleep(min(POLL_S, max(0.0, limit - waited)))
         gateway = observe(runtime)
     traffic.out.waited_s += runtime.clock() - begun
@@ -100,7 +99,6 @@ class Drain:
         self._progress = progress
         self._runtime = traffic.runtime
         self._keys = [server.key for server in plan.after]
-        self._where = f"{traffic.wish.subject} on {traffic.wish.gateway}"
 
     def wait(self, gateway: Gateway) -> Gateway:
         """Return the gateway as it is when no stream is left, or when time is up."""
@@ -139,7 +137,8 @@ class Drain:
         note = self._amount(gateway)
         if gateway.old_workers:
             note += f", {_named(gateway.old_workers, self._keys)}"
-        self._progress.update(self._where, "draining", waited, limit, unit="s", note=note)
+        subject = self._traffic.wish.subject
+        self._progress.update(subject, "draining", waited, limit, unit="s", note=note)
 
     def _open(self, gateway: Gateway) -> int:
         servers = gateway.these(self._keys)

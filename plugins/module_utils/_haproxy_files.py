@@ -31,10 +31,18 @@ _PAUSE_S = 0.1
 
 @dataclass(frozen=True)
 class Routes:
-    """The rendered routes: each model's backend, and each server's address and port."""
+    """The rendered routes.
+
+    Attributes:
+        backends: each model's backend.
+        places: each server's address and port.
+        owners: each server's host and engine.
+        found: whether there is a file of them.
+    """
 
     backends: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[Key, tuple[str, int]] = field(default_factory=dict)
+    owners: Mapping[Key, tuple[str, str]] = field(default_factory=dict)
     found: bool = True
 
 
@@ -48,13 +56,16 @@ def read_routes(gateway: str, path: str) -> Routes:
         with open(path, encoding="utf-8") as stream:
             content = json.load(stream)
         backends = {str(route["model"]): str(route["backend"]) for route in content}
-        places = {
-            (str(route["backend"]), str(server["name"])): (
-                str(server["address"]),
-                int(server["port"]),
-            )
+        servers = {
+            (str(route["backend"]), str(server["name"])): server
             for route in content
             for server in route["servers"]
+        }
+        places = {key: (str(one["address"]), int(one["port"])) for key, one in servers.items()}
+        owners = {
+            key: (str(one["host"]), str(one["engine"]))
+            for key, one in servers.items()
+            if "host" in one and "engine" in one
         }
     except FileNotFoundError:
         return Routes(found=False)
@@ -64,7 +75,7 @@ def read_routes(gateway: str, path: str) -> Routes:
             "backend and servers.",
             "Let the gateway role write the file anew.",
         ) from error
-    return Routes(backends, places)
+    return Routes(backends, places, owners)
 
 
 class DrainNotes:

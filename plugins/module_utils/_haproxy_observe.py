@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_socket import Runtime
 from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_stat import (
     AdminState,
+    Counts,
     Key,
     Load,
     Processes,
@@ -83,6 +84,7 @@ class Gateway:
 
     Attributes:
         state_text: the answer to ``show servers state``, which is what its state file holds.
+        errors: each worker's own count, by backend and server; where there were any.
     """
 
     version: str
@@ -91,6 +93,7 @@ class Gateway:
     workers: tuple[int, ...]
     old_workers: tuple[Worker, ...]
     state_text: str = ""
+    errors: Counts = field(default_factory=dict)
 
     def these(self, keys: Iterable[Key]) -> tuple[Server, ...]:
         """Return the servers of some keys that there still are."""
@@ -141,14 +144,16 @@ def _observe(runtime: Runtime) -> Gateway:
         for loads in [_loads(runtime, other)]
         if loads is not None
     }
+    own = parse_stat(text)
     old = tuple(Worker(other, others[other]) for other in processes.old_workers if other in others)
     return Gateway(
         version=info.get("Version", ""),
         pid=pid,
-        servers=_servers(text, list(others.values())),
+        servers=_servers(own, parse_servers_state(text), list(others.values())),
         workers=processes.workers,
         old_workers=old,
         state_text=_state_text(text),
+        errors={str(worker): _errors(loads) for worker, loads in [(pid, own), *others.items()]},
     )
 
 
@@ -163,10 +168,15 @@ def _loads(runtime: Runtime, pid: int) -> dict[Key, Load] | None:
     return None if answer is None else parse_stat(answer)
 
 
-def _servers(text: str, others: list[dict[Key, Load]]) -> tuple[Server, ...]:
+def _errors(loads: dict[Key, Load]) -> dict[str, int]:
+    return {"/".join(key): load.errors for key, load in loads.items() if load.errors}
+
+
+def _servers(
+    own: dict[Key, Load], admin: dict[Key, AdminState], others: list[dict[Key, Load]]
+) -> tuple[Server, ...]:
     found = []
-    admin = parse_servers_state(text)
-    for key, load in parse_stat(text).items():
+    for key, load in own.items():
         if key not in admin:
             raise ValueError(f"server {'/'.join(key)} is not in 'show servers state'")
         elsewhere = [loads[key] for loads in others if key in loads]

@@ -29,6 +29,11 @@ REMEDY = "Reload HAProxy, so that it looks the names up again: systemctl reload 
 Resolve = Callable[[str], set[str]]
 
 
+def endpoint(address: str, port: int) -> str:
+    """Return an address with its port; one of IPv6 stands in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 @functools.cache
 def addresses_of(name: str) -> set[str]:
     """Return the addresses that a name leads to; none when it can't be resolved."""
@@ -53,9 +58,9 @@ def moved(
             continue
         there = resolve(declared[0])  # where that fails, HAProxy couldn't do better
         if (there and used[0] not in there) or used[1] != declared[1]:
-            address = "nowhere" if used[0] == "-" else f"to {used[0]}:{used[1]}"
+            address = "nowhere" if used[0] == "-" else f"to {endpoint(*used)}"
             yield (
-                f"{name}: {server.target} goes {address}; wanted {declared[0]}:{declared[1]}, "
+                f"{name}: {server.target} goes {address}; wanted {endpoint(*declared)}, "
                 f"which is {' or '.join(sorted(there)) or 'unknown'} now. {REMEDY}"
             )
 
@@ -81,7 +86,7 @@ def misled(
             if address in there and port == declared[1] and other.admin.name == "ready":
                 return HostError(
                     f"{name}: {server.target} can't be drained: the requests for {other.target} "
-                    f"go to {address}:{port}, which is where {declared[0]} is now.",
+                    f"go to {endpoint(address, port)}, which is where {declared[0]} is now.",
                     REMEDY,
                 )
     return None

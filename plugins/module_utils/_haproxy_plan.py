@@ -97,15 +97,26 @@ class Plan:
 
 
 Notes = Mapping[str, Mapping[str, Any]]
+Owners = Mapping[Key, tuple[str, str]]  # host and engine by server
 
 
 def split_name(name: str) -> tuple[str, str, str] | None:
-    """Return host, engine and service of a server's name; None when it isn't one of ours."""
+    """Return host, engine and service of a server's name; None when it isn't one of ours.
+
+    Read from its end: a host's name may hold dots and an engine's name, a service's has no dot,
+    and only vLLM has services.
+    """
     words = name.split(".")
-    for at in range(1, len(words)):
-        if words[at] in ENGINES:
-            return ".".join(words[:at]), words[at], ".".join(words[at + 1 :])
+    if len(words) > 2 and words[-2] == "vllm":
+        return ".".join(words[:-2]), words[-2], words[-1]
+    if len(words) > 1 and words[-1] in ENGINES:
+        return ".".join(words[:-1]), words[-1], ""
     return None
+
+
+def owner_parts(server: Server, owners: Owners) -> tuple[str, str]:
+    """Return a server's host and engine: as the routes have them, else out of its name."""
+    return owners.get(server.key) or (split_name(server.name) or ("", ""))[:2]
 
 
 def model_of(backend: str, routes: Mapping[str, str]) -> str:
@@ -113,8 +124,16 @@ def model_of(backend: str, routes: Mapping[str, str]) -> str:
     return next((model for model, pool in routes.items() if pool == backend), backend)
 
 
-def select(servers: Sequence[Server], wish: Wish, routes: Mapping[str, str]) -> tuple[Server, ...]:
+def select(
+    servers: Sequence[Server], wish: Wish, routes: Mapping[str, str], owners: Owners
+) -> tuple[Server, ...]:
     """Return the servers that a wish is about.
+
+    Args:
+        servers: all servers of the gateway.
+        wish: what is asked for.
+        routes: backend by model.
+        owners: host and engine by server, as the routes have them.
 
     Raises:
         HostError: there is none; the message lists what there is.
@@ -122,22 +141,20 @@ def select(servers: Sequence[Server], wish: Wish, routes: Mapping[str, str]) -> 
     if wish.model and wish.model not in routes:
         raise _unknown(wish, f"the model {wish.model}", "models", routes)
     backend = routes.get(wish.model, "")
-    ours = [(server, split_name(server.name)) for server in servers]
+    hosts = {server.key: owner_parts(server, owners)[0] for server in servers}
     if wish.server:
         found = [server for server in servers if server.name == wish.server]
     else:
-        found = [server for server, parts in ours if parts and parts[0] == wish.host]
+        found = [server for server in servers if hosts[server.key] == wish.host]
     if not found and wish.server:
         names = {server.name for server in servers}
         raise _unknown(wish, f"the server {wish.server}", "servers", names)
     if not found:
-        hosts = {parts[0] for _server, parts in ours if parts}
-        raise _unknown(wish, f"the host {wish.host}", "hosts", hosts)
+        known = {host for host in hosts.values() if host}
+        raise _unknown(wish, f"the host {wish.host}", "hosts", known)
     named = [server.target for server in found]
     if wish.engine:
-        found = [
-            server for server in found if (split_name(server.name) or ("", ""))[1] == wish.engine
-        ]
+        found = [server for server in found if owner_parts(server, owners)[1] == wish.engine]
     if backend:
         found = [server for server in found if server.backend == backend]
     if not found:

@@ -62,6 +62,27 @@ class Processes:
     old_workers: tuple[int, ...]
 
 
+Counts = Mapping[str, Mapping[str, int]]  # errors by worker and by backend/server
+
+
+def new_errors(now: Counts, before: Counts) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return each server's errors since an earlier look, and the workers that were cleared.
+
+    A worker that a reload has started since then counts from 0. One whose count is lower than it
+    was has been cleared, so what it has now is new.
+    """
+    found: dict[str, int] = {}
+    cleared = []
+    for worker, counts in now.items():
+        base = before.get(worker, {})
+        if any(counts.get(target, 0) < count for target, count in base.items()):
+            cleared.append(worker)
+            base = {}
+        for target, count in counts.items():
+            found[target] = found.get(target, 0) + count - base.get(target, 0)
+    return found, tuple(cleared)
+
+
 def parse_info(text: str) -> dict[str, str]:
     """Parse ``show info``: one ``name: value`` on each line."""
     pairs = (line.partition(":") for line in text.splitlines() if ":" in line)

@@ -113,7 +113,7 @@ class Traffic:
     def plan(self, gateway: Gateway, dry: bool) -> Plan:
         """Compare the gateway with the wish, and note what the result has to say about before."""
         notes = self.notes.read()
-        selected = select(gateway.servers, self.wish, self.routes.backends)
+        selected = select(gateway.servers, self.wish, self.routes.backends, self.routes.owners)
         if dry and self.settings.assume_drained and self.wish.state == "ready":
             selected, notes = _assumed(selected, notes, self.settings.assume_drained)
         self.out.before = lines(selected, notes)

@@ -13,6 +13,21 @@ version_added: 0.2.0
 description:
   - Asks HAProxy over its runtime interface. Nothing is changed.
   - Streams are counted in all workers, also in the old ones that a reload has left behind.
+options:
+  since:
+    description:
+      - An earlier look at the same gateway. The errors since then are counted, also across a
+        reload, which begins HAProxy's counters anew.
+    type: dict
+    suboptions:
+      worker:
+        description: RV(worker) of it.
+        type: int
+        required: true
+      error_counts:
+        description: RV(error_counts) of it.
+        type: dict
+        required: true
 extends_documentation_fragment:
   - hx_infra.llm.attributes
   - hx_infra.llm.gateway_runtime
@@ -32,6 +47,11 @@ EXAMPLES = r"""
   hx_infra.llm.gateway_info:
   delegate_to: gw-01
   register: traffic
+
+- name: See which errors there were since
+  hx_infra.llm.gateway_info:
+    since: "{{ {'worker': traffic.worker, 'error_counts': traffic.error_counts} }}"
+  delegate_to: gw-01
 """
 
 RETURN = r"""
@@ -51,10 +71,12 @@ servers:
       description: The server's name.
       type: str
     host:
-      description: The inference host, out of the name. Empty for a name of another form.
+      description:
+        - The inference host, as the routes have it, else out of the name. Empty for a name of
+          another form.
       type: str
     engine:
-      description: The engine, out of the name. Empty for a name of another form.
+      description: The engine, likewise.
       type: str
     address:
       description: Where the routes say that it is reached. Empty without a route.
@@ -62,6 +84,10 @@ servers:
     port:
       description: The port there. V(0) without a route.
       type: int
+    url:
+      description: Both as a URL; an address of IPv6 stands in brackets. Empty without a route.
+      type: str
+      sample: http://llm-01:11434
     state:
       description: V(ready), V(drained) or V(maint).
       type: str
@@ -81,6 +107,12 @@ servers:
       description:
         - Failed connections, failed responses, answers that the server broke off and answers of
           status 5xx, summed over the workers that there are now. A reload starts a new count.
+      type: int
+    new_errors:
+      description:
+        - Those since the look in O(since). What a worker counted between its last look and its end
+          isn't known.
+      returned: with O(since)
       type: int
     status:
       description: HAProxy's own word, such as V(UP), V(DOWN), V(DRAIN) or V(MAINT).
@@ -143,6 +175,15 @@ old_workers:
     open_streams:
       description: Streams that it still has, on all servers.
       type: int
+error_counts:
+  description: Each worker's own errors by V(backend/server), where there were any; for O(since).
+  returned: always
+  type: dict
+recounted:
+  description: Why errors don't count from the look in O(since) on, in sentences.
+  returned: with O(since)
+  type: list
+  elements: str
 version:
   description: HAProxy's version.
   returned: always
@@ -172,6 +213,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_files import
     read_routes,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_observe import (
+    Gateway,
     Server,
     as_dict,
     observe,
@@ -182,13 +224,27 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_options impo
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_places import (
     addresses_of,
+    endpoint,
     moved,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_plan import (
+    Owners,
     model_of,
     owner_of,
-    split_name,
+    owner_parts,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_stat import new_errors
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    **RUNTIME_OPTIONS,
+    "since": {
+        "type": "dict",
+        "options": {
+            "worker": {"type": "int", "required": True},
+            "error_counts": {"type": "dict", "required": True},
+        },
+    },
+}
 
 
 def run(params: dict[str, Any]) -> dict[str, Any]:
@@ -202,15 +258,17 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
     notes = DrainNotes(params["notes_file"]).read()
     gateway = observe(runtime_of(params, name))
     servers = gateway.servers
+    fresh, recounted = _since(name, gateway, params["since"])
     return {
         "changed": False,
         "servers": [
             {
                 **as_dict(server, model_of(server.backend, routes.backends)),
-                **dict(zip(("host", "engine"), split_name(server.name) or ("", ""))),
-                **dict(zip(("address", "port"), routes.places.get(server.key, ("", 0)))),
+                **dict(zip(("host", "engine"), owner_parts(server, routes.owners))),
+                **_place(routes.places.get(server.key)),
                 "serves": server.serves,
                 "errors": server.errors,
+                **({} if fresh is None else {"new_errors": fresh.get(server.target, 0)}),
             }
             for server in servers
         ],
@@ -223,7 +281,7 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
             for model, backend in sorted(routes.backends.items())
         ],
         "notes": [
-            _note(server, notes[server.target])
+            _note(server, notes[server.target], routes.owners)
             for server in servers
             if owner_of(server, notes) is not None
         ],
@@ -233,24 +291,57 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
             {"pid": worker.pid, "open_streams": worker.open_on(worker.loads)}
             for worker in gateway.old_workers
         ],
+        "error_counts": gateway.errors,
+        **({} if fresh is None else {"recounted": recounted}),
         "version": gateway.version,
         "routes_found": routes.found,
         "moved": list(moved(name, gateway, servers, routes.places, addresses_of)),
     }
 
 
-def _note(server: Server, note: dict[str, Any]) -> dict[str, Any]:
+def _place(place: tuple[str, int] | None) -> dict[str, Any]:
+    if place is None:
+        return {"address": "", "port": 0, "url": ""}
+    return {"address": place[0], "port": place[1], "url": f"http://{endpoint(*place)}"}
+
+
+def _since(
+    name: str, gateway: Gateway, since: dict[str, Any] | None
+) -> tuple[dict[str, int] | None, list[str]]:
+    """Return the errors since an earlier look, None without one, and what to say about them."""
+    if since is None:
+        return None, []
+    before = {
+        str(worker): {str(target): int(count) for target, count in counts.items()}
+        for worker, counts in since["error_counts"].items()
+    }
+    fresh, cleared = new_errors(gateway.errors, before)
+    told = [
+        f"{name}: the counters of HAProxy's worker {worker} were cleared since the earlier look; "
+        "errors count from then on."
+        for worker in cleared
+    ]
+    if gateway.pid != since["worker"]:
+        told.append(
+            f"{name}: HAProxy was reloaded since the earlier look (worker {since['worker']} then, "
+            f"{gateway.pid} now); errors count from the new worker's start on, and what the one "
+            "before it counts until its end is lost with it."
+        )
+    return fresh, told
+
+
+def _note(server: Server, note: dict[str, Any], owners: Owners) -> dict[str, Any]:
     return {
         "backend": server.backend,
         "server": server.name,
-        "host": (split_name(server.name) or ("",))[0],
+        "host": owner_parts(server, owners)[0],
         "owner": str(note.get("owner", "")),
         "since": str(note.get("since", "")),
     }
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=RUNTIME_OPTIONS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
         result = run(module.params)
     except HostError as error:

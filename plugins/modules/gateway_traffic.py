@@ -39,8 +39,9 @@ attributes:
 options:
   host:
     description:
-      - Selects the servers of this inference host, those named C(<host>.<engine>) or
-        C(<host>.<engine>.<service>), in every backend.
+      - Selects the servers of this inference host, in every backend, as O(routes_file) has them.
+        Those that it doesn't have are taken by their names, C(<host>.<engine>) or
+        C(<host>.<engine>.<service>).
       - One of O(host) and O(server) is required.
     type: str
   server:

@@ -50,7 +50,8 @@ def routes(hosts: Sequence[str], declarations: Mapping[str, Mapping[str, Any]]) 
 
 
 def _servers_of(host: str, declared: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    address = str(declared.get("llm_address") or host)
+    # Without the brackets of IPv6: whoever adds a port puts them there.
+    address = str(declared.get("llm_address") or host).strip("[]")
     weights = declared.get("llm_gateway_weights") or {}
     engine = str(declared.get("llm_engine") or "ollama")
     if engine not in ENGINES:

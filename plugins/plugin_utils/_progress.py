@@ -36,11 +36,17 @@ class _JobGoneError(Exception):
 
 @dataclass(frozen=True)
 class _Job:
-    """An Ansible job on a host, with what is needed to ask for it."""
+    """An Ansible job on a host, with what is needed to ask for it.
+
+    Attributes:
+        host: where it runs, which isn't the play's host when the task is delegated.
+        label: how a line about it begins.
+    """
 
     action: Any
     task_vars: dict[str, Any]
     host: str
+    label: str
     jid: str
     file: str
     progress_file: str
@@ -120,6 +126,8 @@ def run_with_progress(
     if shell.tmpdir is None:
         action._make_tmp_path()
     progress_file = shell.join_path(shell.tmpdir, "progress.json")
+    subject = str(task_vars.get("inventory_hostname", "localhost"))
+    host = str(action._task.delegate_to or subject)
     started = _start(
         action, module_name, {**module_args, "progress_file": progress_file}, task_vars, deadline_s
     )
@@ -128,7 +136,8 @@ def run_with_progress(
     job = _Job(
         action=action,
         task_vars=task_vars,
-        host=str(task_vars.get("inventory_hostname", "localhost")),
+        host=host,
+        label=subject if host == subject else f"{subject} at {host}",
         jid=started["ansible_job_id"],
         file=started["results_file"],
         progress_file=progress_file,
@@ -189,12 +198,12 @@ def _follow(job: _Job, feed: ProgressFeed, deadline_s: float, interval_s: float)
                 raise AnsibleActionFail(
                     f"{job.host} has not answered for {int(now - heard)} s: {error}."
                 ) from error
-            Display().vv(f"{job.host} | no answer, asking again: {error}")
+            Display().vv(f"{job.label} | no answer, asking again: {error}")
             job.action._connection.reset()
             continue
         line = feed.line(_state(text), now)
         if line:
-            Display().display(f"{job.host} | {line}")
+            Display().display(f"{job.label} | {line}")
         if now - begun > deadline_s:
             raise AnsibleActionFail(f"{job.host} has not finished within {int(deadline_s)} s.")
     raise _JobGoneError

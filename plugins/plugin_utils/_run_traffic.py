@@ -32,7 +32,7 @@ def section(variables: Mapping[str, Any], owner: str = "remediate") -> dict[str,
     found: dict[str, Any] = {}
     if drains:
         found.update(
-            drained=not any(results.is_failed(item) for item in drains),
+            drained=not any(results.is_failed(item) or item.get("unreachable") for item in drains),
             drained_by=by,
             gateways=[_text(item.get(GATEWAY)) for item in drains],
             drained_before=all(bool(item.get("drained_before")) for item in drains),
@@ -41,9 +41,9 @@ def section(variables: Mapping[str, Any], owner: str = "remediate") -> dict[str,
             cut_streams=sum(int(_number(item.get("cut_streams"))) for item in drains),
         )
     if returns:
-        found["undrained"] = any(
-            item.get("changed") and not results.is_failed(item) for item in returns
-        )
+        # At all of them, or the host is drained still.
+        failed = any(results.is_failed(item) or item.get("unreachable") for item in returns)
+        found["undrained"] = not failed and any(item.get("changed") for item in returns)
         found["undrained_at"] = [_text(item.get(GATEWAY)) for item in returns]
         began, ended = variables.get("traffic_drained_at"), variables.get("traffic_returned_at")
         if found["undrained"] and began and ended:
@@ -65,7 +65,7 @@ def figure(record: Mapping[str, Any]) -> dict[str, str] | None:
     where = ", ".join(data.get("gateways") or data.get("undrained_at") or [])
     if record["mode"] == "check":
         return {"label": "drain planned", "value": "1", "note": f"at {where}, then undrained"}
-    if data.get("left_drained") or not data.get("undrained"):
+    if not data.get("undrained"):
         who = ", ".join(data.get("drained_by") or [])
         return {"label": "drained still", "value": "1", "note": f"at {where}, by {who}"}
     if not data.get("drained"):

@@ -42,7 +42,7 @@ def wait_until(check: Callable[[], Any], what: str) -> None:
 
 
 class Engine(http.server.ThreadingHTTPServer):
-    """A streaming engine; streams stay open while it holds them."""
+    """A streaming engine; streams stay open while it holds them, and fail while it is broken."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -51,6 +51,7 @@ class Engine(http.server.ThreadingHTTPServer):
         self.released = threading.Event()
         self.released.set()
         self.requests = 0
+        self.broken = False
         super().__init__(("127.0.0.1", port), _Handler)
         self.port = self.server_address[1]
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -90,6 +91,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Stream two chunks, the last one when the engine releases it."""
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests += 1
+        if self.server.broken:
+            self.send_error(500)
+            return
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -179,6 +183,7 @@ class GatewayHost:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.program = str(HAPROXY)
         self.port = free_port()
         self.engines = {name: Engine() for name in ("llm-01", "llm-03", "vllm")}
         self.routes = self._routes()
@@ -228,13 +233,16 @@ class GatewayHost:
             lines.append("  http-check send meth GET uri /v1/models")
             lines.append("  default-server check inter 100ms fall 2 rise 1")
             for server in route["servers"]:
-                place = f"{server['address']}:{server['port']}"
+                address = (
+                    f"[{server['address']}]" if ":" in server["address"] else server["address"]
+                )
+                place = f"{address}:{server['port']}"
                 lines.append(f"  server {server['name']} {place} weight {server['weight']}")
         self.config.write_text("\n".join(lines) + "\n")
 
     def start(self) -> GatewayHost:
         """Start HAProxy with a master, as Debian's unit does."""
-        argv = [str(HAPROXY), "-W", "-S", f"{self.root}/m.sock", "-f", str(self.config)]
+        argv = [self.program, "-W", "-S", f"{self.root}/m.sock", "-f", str(self.config)]
         with open(self.root / "log", "ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
         wait_until(self._answers, "HAProxy answers")
@@ -335,9 +343,9 @@ class GatewayHost:
             changes.setdefault("host", "llm-01")
         return gateway_traffic.run(self.params(state=state, **changes), check, **(hooks or {}))
 
-    def info(self) -> dict[str, Any]:
+    def info(self, since: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run gateway_info's code."""
-        return gateway_info.run(self.params())
+        return gateway_info.run({**self.params(), "since": since})
 
     def notes(self) -> dict[str, Any]:
         """Return the noted owners."""

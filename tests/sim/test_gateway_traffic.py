@@ -494,6 +494,157 @@ def test_info(gateway: GatewayHost) -> None:
     assert len(gateway.info()["notes"]) == 1, "a note without a drain is no drain"
 
 
+def fail_once(gateway: GatewayHost, name: str = "llm-01") -> None:
+    """Let one request of the first model fail on a host's engine, and no other one."""
+    gateway.engines[name].broken = True
+    before = gateway.engines[name].requests
+    while gateway.engines[name].requests == before:
+        Client(gateway.port, "llama3.2:3b").join(20)
+    gateway.engines[name].broken = False
+
+
+def new_errors(info: dict[str, Any]) -> int:
+    return sum(row["new_errors"] for row in info["servers"])
+
+
+def test_errors_are_counted_across_a_reload(gateway: GatewayHost) -> None:
+    fail_once(gateway)
+    fail_once(gateway)
+    first = gateway.info()
+    assert first["error_counts"] == {str(first["worker"]): {LLAMA: 2}}
+    assert "recounted" not in first
+    since = {"worker": first["worker"], "error_counts": first["error_counts"]}
+    same = gateway.info(since)
+    assert (new_errors(same), same["recounted"]) == (0, [])
+    fail_once(gateway)
+    assert new_errors(gateway.info(since)) == 1
+    gateway.reload()
+    wait_until(lambda: not gateway.info()["old_workers"], "the old worker has ended")
+    reloaded = gateway.info(since)
+    assert new_errors(reloaded) == 0
+    [told] = reloaded["recounted"]
+    assert f"(worker {first['worker']} then, {reloaded['worker']} now)" in told
+    fail_once(gateway)
+    after = gateway.info(since)
+    # Fewer than before the reload, and new all the same.
+    assert sum(row["errors"] for row in after["servers"]) == 1
+    assert new_errors(after) == 1
+
+
+def test_cleared_counters_hide_no_error(gateway: GatewayHost) -> None:
+    fail_once(gateway)
+    fail_once(gateway)
+    first = gateway.info()
+    gateway.ask("clear counters all")
+    fail_once(gateway)
+    since = {"worker": first["worker"], "error_counts": first["error_counts"]}
+    after = gateway.info(since)
+    assert new_errors(after) == 1
+    assert "were cleared since the earlier look" in after["recounted"][0]
+
+
+def test_an_address_of_ipv6_gets_brackets_in_its_url(gateway: GatewayHost) -> None:
+    gateway.routes[0]["servers"][0]["address"] = "::1"
+    gateway.routes_file.write_text(json.dumps(gateway.routes))
+    urls = {(row["backend"], row["server"]): row["url"] for row in gateway.info()["servers"]}
+    port = gateway.engines["llm-01"].port
+    assert urls["m_llama", "llm-01.ollama"] == f"http://[::1]:{port}"
+    assert urls["m_qwen", "llm-01.ollama"] == f"http://127.0.0.1:{port}"
+    assert f"wanted [::1]:{port}, which is ::1 now" in gateway.info()["moved"][0]
+
+
+def test_a_host_is_known_by_the_routes_where_its_name_is_ambiguous(gateway: GatewayHost) -> None:
+    server = gateway.routes[1]["servers"][0]
+    server.update(name="gpu-1.vllm.ollama", host="gpu-1.vllm", engine="ollama")
+    gateway.routes_file.write_text(json.dumps(gateway.routes))
+    gateway.write_config()
+    gateway.reload()
+    result = gateway.run("drained", host="gpu-1.vllm")
+    assert states(result) == {"m_qwen/gpu-1.vllm.ollama": "drained"}
+    info = gateway.info()
+    row = next(row for row in info["servers"] if row["server"] == "gpu-1.vllm.ollama")
+    assert (row["host"], row["engine"]) == ("gpu-1.vllm", "ollama")
+    assert [note["host"] for note in info["notes"]] == ["gpu-1.vllm"]
+
+
+SOCAT = """#!{python}
+import socket, sys
+link = socket.socket(socket.AF_UNIX)
+link.connect(sys.argv[-1].partition(":")[2])
+link.sendall(sys.stdin.buffer.read())
+while data := link.recv(65536):
+    sys.stdout.buffer.write(data)
+"""
+
+
+def save_state(gateway: GatewayHost) -> subprocess.CompletedProcess[str]:
+    """Run the program that the unit runs before a reload, with this gateway's paths."""
+    program = CHECKOUT / "roles/gateway/files/usr/local/lib/hx-gateway/save-state"
+    text = program.read_text()
+    for found, wanted in (
+        ("/run/haproxy/admin.sock", f"{gateway.root}/a.sock"),
+        ("/var/lib/haproxy/server-state", str(gateway.state_file)),
+        ("/etc/haproxy/haproxy.cfg", str(gateway.config)),
+    ):
+        assert text.count(found) == 1
+        text = text.replace(found, wanted)
+    socat = gateway.root / "socat"
+    socat.write_text(SOCAT.format(python=sys.executable))
+    socat.chmod(0o755)
+    path = {**os.environ, "PATH": f"{gateway.root}:{os.environ['PATH']}"}
+    return subprocess.run(
+        ["/bin/sh", "-c", text], env=path, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_what_is_saved_before_a_reload_keeps_drains_and_takes_the_new_port(
+    gateway: GatewayHost, address: str
+) -> None:
+    gateway.ask(f"set server {LLAMA} state drain")  # by hand: only the program can save it
+    gateway.ask(f"set server {QWEN} weight 4")
+    server = gateway.routes[0]["servers"][0]
+    server.update(address=address, port=gateway.engines["vllm"].port)
+    gateway.write_config()
+    saved = save_state(gateway)
+    assert (saved.returncode, saved.stderr) == (0, "")
+    gateway.reload(save=False)
+    rows = {f"{row['backend']}/{row['server']}": row for row in gateway.info()["servers"]}
+    assert (rows[LLAMA]["state"], rows[QWEN]["weight"]) == ("drained", 4)
+    [line] = [
+        line
+        for line in gateway.ask("show servers state").splitlines()
+        if " m_llama " in line and " llm-01.ollama " in line
+    ]
+    assert f" {server['port']} " in line
+    assert not list(gateway.root.glob("server-state.*"))
+
+
+def test_a_reload_after_an_upgrade_runs_the_new_program_and_costs_nothing() -> None:
+    root = Path(tempfile.mkdtemp(prefix="hx-gw-"))
+    host = GatewayHost(root)
+    try:
+        host.program = str(root / "haproxy")
+        shutil.copy(str(HAPROXY), host.program)
+        host.start()
+        host.run("drained", model="qwen3:1.7b")
+        held = host.streams_on("llm-01")
+        shutil.copy(str(HAPROXY), f"{host.program}.dpkg-new")
+        os.replace(f"{host.program}.dpkg-new", host.program)
+        assert host.process is not None
+        running = Path(f"/proc/{host.process.pid}/exe")
+        assert str(running.readlink()).endswith("(deleted)")
+        host.reload()
+        assert str(running.readlink()) == host.program
+        assert str(Path(f"/proc/{host.info()['worker']}/exe").readlink()) == host.program
+        assert host.statuses()[QWEN] == "DRAIN"
+        host.release()
+        assert all_whole(held)
+    finally:
+        host.close()
+        shutil.rmtree(root)
+
+
 def test_ansible_shows_the_open_streams(gateway: GatewayHost) -> None:
     held = gateway.streams_on("llm-01")
     params = gateway.params(state="drained", host="llm-01")
@@ -516,6 +667,6 @@ def test_ansible_shows_the_open_streams(gateway: GatewayHost) -> None:
     output = "".join(shown)
     assert running.returncode == 0, output
     open_ = sum(client.port == gateway.engines["llm-01"].port for client in held)
-    assert f"gw-01 | draining llm-01 on gw-01 | {open_} open streams, 0 queued | " in output
+    assert f"gw-01 | draining llm-01 | {open_} open streams, 0 queued | " in output
     assert " s left" in output
     assert all_whole(held)

@@ -77,6 +77,24 @@ def test_a_reload_costs_no_request_and_forgets_no_drain_and_no_weight(load, gate
     ready(gateway, "llm-03")
 
 
+def test_an_upgrade_of_the_package_is_a_reload(load, gateway, gw_01):
+    gateway("gateway_traffic", host="llm-03", state="drained", budget=60)
+    before, unit = gateway("gateway_info"), "systemctl show haproxy -p MainPID -p NRestarts"
+    main = gw_01.check_output(unit)
+    with load.lossless():
+        # The last thing that dpkg does when it upgrades from an older version.
+        script = "/var/lib/dpkg/info/haproxy.postinst configure 2.6.12-1"
+        done = gw_01.run(
+            f"DPKG_MAINTSCRIPT_NAME=postinst DPKG_MAINTSCRIPT_PACKAGE=haproxy {script}"
+        )
+        assert done.rc == 0, done
+        time.sleep(1)
+    assert gateway("gateway_info")["worker"] != before["worker"]
+    assert gw_01.check_output(unit) == main
+    assert {server["state"] for server in servers(gateway, "llm-03").values()} == {"drained"}
+    ready(gateway, "llm-03")
+
+
 def test_a_shift_by_weight_there_and_back_costs_no_request(load, gateway, access_log):
     def weigh(first, second):
         # The one that grows goes first: nobody serves in between otherwise.

@@ -71,15 +71,15 @@ def test_defaults_are_the_modules() -> None:
     [
         (
             {
-                "item": "llm-01 on gw-01",
+                "item": "llm-01",
                 "phase": "draining",
                 "done": 3.2,
                 "total": 900,
                 "note": "2 open streams, 0 queued",
             },
-            "draining llm-01 on gw-01 | 2 open streams, 0 queued | 897 s left",
+            "draining llm-01 | 2 open streams, 0 queued | 897 s left",
         ),
-        ({"item": "llm-01 on gw-01", "phase": "draining"}, "draining llm-01 on gw-01"),
+        ({"item": "llm-01", "phase": "draining"}, "draining llm-01"),
     ],
 )
 def test_lines(state: dict[str, Any], line: str) -> None:

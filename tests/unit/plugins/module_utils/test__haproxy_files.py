@@ -25,6 +25,14 @@ def test_routes(tmp_path: Path) -> None:
     routes = files.read_routes("gw", str(path))
     assert routes.backends == {"llama": "m_llama"}
     assert routes.places == {("m_llama", "a.ollama"): ("10.0.0.1", 11434)}
+    assert routes.owners == {}
+    path.write_text(
+        json.dumps(
+            [{**ROUTE, "servers": [{**ROUTE["servers"][0], "host": "a", "engine": "ollama"}]}]
+        )
+    )
+    routes = files.read_routes("gw", str(path))
+    assert routes.owners == {("m_llama", "a.ollama"): ("a", "ollama")}
     assert not files.read_routes("gw", str(tmp_path / "none")).found
 
 

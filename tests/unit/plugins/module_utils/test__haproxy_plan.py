@@ -40,7 +40,7 @@ def plan(
     return planner.plan_traffic(
         wished,
         servers,
-        planner.select(servers, wished, ROUTES),
+        planner.select(servers, wished, ROUTES, {}),
         notes={target: {"owner": owner} for target, owner in (notes or {}).items()},
         saved={one.key: one.admin for one in (servers if saved is None else saved)},
         routes=ROUTES,
@@ -64,6 +64,12 @@ SAVE, NOTE, FORGET = ("save_state", "/state"), ("note", "/notes"), ("forget", "/
         ("llm-03.vllm.tiny", ("llm-03", "vllm", "tiny")),
         ("llm-03.vllm.ollama", ("llm-03", "vllm", "ollama")),
         ("llm-01.example.org.ollama", ("llm-01.example.org", "ollama", "")),
+        ("vllm-node-3.ollama", ("vllm-node-3", "ollama", "")),
+        ("ollama-a.vllm.tiny", ("ollama-a", "vllm", "tiny")),
+        ("ollama.example.ollama", ("ollama.example", "ollama", "")),
+        ("gpu-1.ollama.example.vllm.tiny", ("gpu-1.ollama.example", "vllm", "tiny")),
+        ("gpu-1.vllm.example.ollama", ("gpu-1.vllm.example", "ollama", "")),
+        ("vllm.vllm", ("vllm", "vllm", "")),
         ("llm-01", None),
         ("ollama.example", None),
         ("web.apache", None),
@@ -85,8 +91,18 @@ def test_names(name: str, parts: tuple[str, str, str] | None) -> None:
 )
 def test_selection(changes: dict[str, str], found: list[str]) -> None:
     names = [A, B, "m_llama/llm-01.vllm.a", "m_llama/llm-01.example.org.ollama", "web/llm-01"]
-    selected = planner.select([server(name) for name in names], wish(**changes), ROUTES)
+    selected = planner.select([server(name) for name in names], wish(**changes), ROUTES, {})
     assert [one.target for one in selected] == found
+
+
+def test_the_routes_say_whose_a_server_is_where_its_name_is_ambiguous() -> None:
+    one = server("m_llama/gpu-1.vllm.ollama")
+    owners = {one.key: ("gpu-1.vllm", "ollama")}
+    assert planner.select([one], wish(host="gpu-1.vllm"), ROUTES, owners) == (one,)
+    assert planner.select([one], wish(host="gpu-1.vllm", engine="ollama"), ROUTES, owners) == (one,)
+    with pytest.raises(HostError, match=r"hosts: gpu-1\.vllm"):
+        planner.select([one], wish(host="gpu-1"), ROUTES, owners)
+    assert planner.select([one], wish(host="gpu-1"), ROUTES, {}) == (one,)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +116,7 @@ def test_selection(changes: dict[str, str], found: list[str]) -> None:
 )
 def test_unknown_names_list_the_known(changes: dict[str, str], message: str) -> None:
     with pytest.raises(HostError, match=message):
-        planner.select([server(A)], wish(**changes), ROUTES)
+        planner.select([server(A)], wish(**changes), ROUTES, {})
 
 
 @pytest.mark.parametrize(

@@ -131,3 +131,26 @@ def test_sessions_of_a_server() -> None:
     assert {("m_llama", "llm-01.ollama")} & set(sessions.values())
     assert all(session.startswith("0x") and ":" not in session for session in sessions)
     assert stat.parse_sessions("\nPermission denied\n") == {}
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "errors", "cleared"),
+    [
+        ({"7": {"m/a": 5, "m/b": 1}}, {"7": {"m/a": 3}}, {"m/a": 2, "m/b": 1}, ()),
+        ({"7": {"m/a": 3}}, {"7": {"m/a": 3}}, {"m/a": 0}, ()),
+        # A new worker counts from 0, whatever the one before it had.
+        ({"8": {"m/a": 1}}, {"7": {"m/a": 3}}, {"m/a": 1}, ()),
+        ({"8": {"m/a": 1}, "7": {"m/a": 4}}, {"7": {"m/a": 3}}, {"m/a": 2}, ()),
+        ({"8": {}}, {"7": {"m/a": 3}}, {}, ()),
+        # Lower than it was: somebody has cleared the counters.
+        ({"7": {"m/a": 2}}, {"7": {"m/a": 3}}, {"m/a": 2}, ("7",)),
+        ({"7": {"m/b": 9}}, {"7": {"m/a": 1, "m/b": 8}}, {"m/b": 9}, ("7",)),
+    ],
+)
+def test_errors_since_an_earlier_look(
+    now: dict[str, dict[str, int]],
+    before: dict[str, dict[str, int]],
+    errors: dict[str, int],
+    cleared: tuple[str, ...],
+) -> None:
+    assert stat.new_errors(now, before) == (errors, cleared)

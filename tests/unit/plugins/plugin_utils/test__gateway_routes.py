@@ -62,6 +62,12 @@ def test_both_engines_of_a_model_meet_in_one_backend():
     assert found[1]["servers"][0]["weight"] == 10
 
 
+@pytest.mark.parametrize("declared", ["fd00::7", "[fd00::7]"])
+def test_an_address_of_ipv6_stands_in_the_routes_without_brackets(declared):
+    [route] = routes(["a"], {"a": {**LLAMA, "llm_address": declared}})
+    assert route["servers"][0]["address"] == "fd00::7"
+
+
 def test_a_service_serves_its_own_name_unless_told_otherwise():
     assert names(routes(["a"], {"a": {"llm_vllm_services": [tiny("mixtral")]}})) == {
         "mixtral": ["a.vllm.mixtral"]

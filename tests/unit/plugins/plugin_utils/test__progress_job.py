@@ -29,8 +29,8 @@ class Clock:
 class Action:
     """An action plugin on a host whose job ends after some looks at it."""
 
-    def __init__(self, looks=3, check_mode=False, result=None):
-        self._task = SimpleNamespace(check_mode=check_mode, async_val=0)
+    def __init__(self, looks=3, check_mode=False, result=None, delegate_to=None):
+        self._task = SimpleNamespace(check_mode=check_mode, async_val=0, delegate_to=delegate_to)
         shell = SimpleNamespace(tmpdir=None, join_path=lambda *parts: "/".join(parts))
         self._connection = SimpleNamespace(_shell=shell, reset=lambda: None)
         self.looks = looks
@@ -92,6 +92,15 @@ def test_a_long_module_runs_as_a_job_and_is_shown(shown):
     assert (name, wrapped, limit) == ("hx_infra.llm.slow", True, 60 + _progress.KILL_GRACE_S)
     assert args == {"x": 1, "progress_file": "/tmp/ansible-tmp-1/progress.json"}  # noqa: S108
     assert action._task.async_val == 0
+
+
+def test_a_delegated_job_is_shown_with_both_hosts_and_blamed_on_the_one_that_runs_it(shown):
+    run(Action(delegate_to="gw-01"))
+    assert shown == ["llm-01 at gw-01 | qwen3:1.7b | pulling 50 % | 50 of 100"]
+    run(Action(delegate_to="llm-01"))
+    assert shown[1].startswith("llm-01 | ")
+    with pytest.raises(AnsibleActionFail, match=r"^gw-01 has not finished .* running on gw-01;"):
+        run(Action(looks=10**6, delegate_to="gw-01"), deadline_s=5.0)
 
 
 def test_job_and_progress_file_are_removed(shown):

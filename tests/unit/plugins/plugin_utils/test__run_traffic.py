@@ -82,6 +82,20 @@ def test_a_way_back_that_failed_is_none():
     assert "seconds" not in found
 
 
+@pytest.mark.parametrize("trouble", ["failed", "unreachable"])
+def test_a_host_that_one_of_two_gateways_still_drains_is_not_back(trouble):
+    lost = {"__traffic_gateway": "gw-02", trouble: True}
+    found = traffic.section(variables([DRAINED], back=[RETURNED, lost]))
+    assert found["undrained"] is False
+    record = {"mode": "real", "data": {"traffic": found}}
+    assert traffic.figure(record)["label"] == "drained still"
+
+
+def test_a_drain_at_a_gateway_that_was_lost_is_none():
+    lost = {"__traffic_gateway": "gw-02", "unreachable": True}
+    assert traffic.section(variables([DRAINED, lost]))["drained"] is False
+
+
 def shown(mode="real", **data):
     return traffic.figure({"mode": mode, "data": {"traffic": data} if data else {}})
 
