@@ -224,8 +224,11 @@ def read_key(path: str | None) -> str:
         raise HostError(
             f"{path} can't be read: {error.strerror}.", "Run with become, or correct key_file."
         ) from error
-    if mode & 0o007:
-        raise HostError(f"{path} has mode {mode:04o}, wanted 0600.", f"Run: chmod 0600 {path}")
+    if mode & 0o007:  # a group may be let in on purpose
+        raise HostError(
+            f"{path} has mode {mode:04o}, wanted 0600, or 0640 for a group that may read it.",
+            f"Run: chmod o= {path}",
+        )
     return parse_key(text, path)
 
 

@@ -169,7 +169,9 @@ class Run:
         plan = plans.make_plan(self.declaration, wanted, found, self._access)
         if not plan.builds:
             expected = self._note(commit, found.dest, wanted or [])
-            recorded = note == expected or self._unwritable(found.dest)
+            # Another service that serves this directory may have given it its name.
+            same_note = {**note, "name": self.declaration.name} == expected
+            recorded = same_note or self._unwritable(found.dest)
             found = replace(found, recorded=recorded)
             plan = plans.make_plan(self.declaration, wanted, found, self._access)
         return found, plan

@@ -21,6 +21,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import (
     walk,
     write_atomic,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._hub import COMMIT, SHA256
 from ansible_collections.hx_infra.llm.plugins.module_utils._hub_download import Digests
 from ansible_collections.hx_infra.llm.plugins.module_utils._model_files import (
     MANIFEST,
@@ -125,10 +126,11 @@ def _read_note(path: str, info: os.stat_result) -> dict[str, Any]:
     try:
         with os.fdopen(open_same(path, info), "rb") as stream:
             note = json.load(stream)
-    except (OSError, ValueError):
+        if not isinstance(note, dict) or note.get("format") != FORMAT:
+            return {}
+        wanted_from_note(note, path)
+    except (OSError, ValueError, HostError):
         return {}  # then everything is read, and it is written anew
-    if not isinstance(note, dict) or note.get("format") != FORMAT:
-        return {}
     return note
 
 
@@ -142,7 +144,10 @@ def wanted_from_note(note: Mapping[str, Any], where: str) -> list[Wanted]:
     try:
         for path, item in sorted(note["files"].items()):
             check_path(path, where)
-            found.append(Wanted(path, int(item["size"]), item["sha256"], item["git_sha1"]))
+            sha256, git_sha1 = item["sha256"], item["git_sha1"]
+            if not SHA256.fullmatch(sha256) and (sha256 or not COMMIT.fullmatch(git_sha1)):
+                raise ValueError(f"{path} has the checksum {sha256!r}")
+            found.append(Wanted(path, int(item["size"]), sha256, git_sha1))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise HostError(f"{where} can't be understood: {error!r}.") from error
     return found

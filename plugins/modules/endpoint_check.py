@@ -58,8 +58,9 @@ options:
     default: 8
   key_file:
     description:
-      - File with the API key, which nobody but its owner and group may read. It holds the key
-        alone or, like a service's environment file, a line C(VLLM_API_KEY=...).
+      - File with the API key. Nobody but its owner and group may read it (V(0600), V(0640));
+        another mode is refused. It holds the key alone or, like the file that the role
+        P(hx_infra.llm.vllm#role) writes with V(0600), a line C(VLLM_API_KEY=...).
     type: path
   budget:
     description: Seconds for the whole check.
@@ -105,7 +106,7 @@ EXAMPLES = r"""
   hx_infra.llm.endpoint_check:
     url: http://127.0.0.1:8001
     models: [mixtral, "mixtral:8x7b"]
-    key_file: /etc/citadel-llm/mixtral.key.env
+    key_file: /opt/citadel/config/vllm/mixtral.key.env
     metrics: true
     fail_on: FAIL
 

@@ -24,7 +24,9 @@ description:
     what is there already.
 options:
   name:
-    description: The model's name, for messages and progress.
+    description:
+      - The model's name, for messages, progress and the note in O(dest). It decides nothing, so
+        several names may stand for one directory with one O(source).
     type: str
     required: true
   dest:
@@ -127,7 +129,9 @@ options:
     choices: [quick, full]
     default: quick
   update:
-    description: With O(allow_unpinned), whether a branch that has moved on the hub is followed.
+    description:
+      - With O(allow_unpinned), whether a branch that has moved on the hub, or a directory that has
+        changed, is followed.
     type: bool
     default: false
   exclusive:

@@ -381,3 +381,53 @@ def test_the_proxy_of_the_environment_is_used(host: Host) -> None:
     source = host.source(endpoint="http://hub.invalid", include=["*"])
     host.good(source=source, env={"http_proxy": host.hub.url, "no_proxy": ""})
     assert host.files() == {"config.json": b"{}", "tiny.gguf": b"GGUF"}
+
+
+NOTE = ".hx-model.json"
+
+
+def damaged(note: bytes) -> list[bytes]:
+    """Return what may be left of a note: a part of it, or something else."""
+    entries = json.loads(note)
+    odd = [
+        {**entries, "files": []},
+        {**entries, "files": {"config.json": {}}},
+        {**entries, "files": {"../evil": entries["files"]["config.json"]}},
+        {**entries, "files": {"config.json": {**entries["files"]["config.json"], "sha256": 5}}},
+        {**entries, "files": {"config.json": {**entries["files"]["config.json"], "size": "x"}}},
+    ]
+    cut = [note[:length] for length in (0, 1, len(note) // 2, len(note) - 3)]
+    return [*cut, b"[]", b"null", b"\xff\xfe", *(json.dumps(item).encode() for item in odd)]
+
+
+def test_a_damaged_note_is_written_anew(host: Host) -> None:
+    host.good()
+    good = (host.dest / NOTE).read_bytes()
+    for left in damaged(good):
+        (host.dest / NOTE).write_bytes(left)
+        host.hub.seen.clear()
+        predicted = host.good(check=True)
+        assert (host.dest / NOTE).read_bytes() == left
+        result = host.good()
+        assert [step["action"] for step in result["plan"]] == ["adopt", "record"], left
+        assert result["plan"] == predicted["plan"]
+        assert result["downloaded_bytes"] == 0
+        assert (host.dest / NOTE).read_bytes() == good
+        host.whole()
+        host.converged()
+
+
+def test_a_damaged_note_of_an_unfinished_run_loses_nothing(host: Host) -> None:
+    host.bad(deadline_s=0)
+    (host.staging / NOTE).write_bytes(b'{"format": 1, "fil')
+    host.good()
+    host.whole()
+    host.converged()
+
+
+def test_two_names_for_one_directory_do_not_undo_each_other(host: Host) -> None:
+    host.good(name="one")
+    noted = (host.dest / NOTE).read_bytes()
+    host.converged(name="two")
+    host.converged(name="one")
+    assert (host.dest / NOTE).read_bytes() == noted

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
+import stat
 import tarfile
 import time
 import zipfile
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_files_host import FILES, FIRST, MODEL, WANTED, Host
+from model_files_host import FILES, FIRST, MODEL, ROOT, WANTED, Host
 from sim_hub import sha256, start_hub
 
 GOOD = {name: FILES[name] for name in WANTED}
@@ -73,6 +75,29 @@ def test_verifies_a_directory_where_it_is(host: Host, tmp_path: Path) -> None:
         assert FIRST in message
         assert SUMS[FIRST][:16] in message
     assert (place / FIRST).read_bytes() == b"short"
+
+
+def test_a_file_that_changes_under_its_directory_is_seen(host: Host, tmp_path: Path) -> None:
+    place = put(tmp_path / "copied", GOOD)
+    options = {"dest": None, "source": {"path": str(place), "files": SUMS}}
+    host.good(**options)
+    host.converged(**options)
+    (place / FIRST).write_bytes(b"x" * len(GOOD[FIRST]))  # of the same size
+    for check in (True, False):
+        message = host.bad(check=check, **options)
+        assert FIRST in message
+        assert SUMS[FIRST][:16] in message
+    (place / FIRST).unlink()
+    assert f"{FIRST}: it is missing" in host.bad(**options)
+
+
+def test_a_source_that_changes_after_the_copy_does_not_matter(host: Host, tmp_path: Path) -> None:
+    place = put(tmp_path / "copied", GOOD)
+    source = {"path": str(place), "files": SUMS}
+    host.good(source=source)
+    (place / FIRST).write_bytes(b"x" * len(GOOD[FIRST]))
+    host.converged(source=source)
+    host.whole()
 
 
 def test_a_directory_without_checksums_needs_leave(host: Host, tmp_path: Path) -> None:
@@ -170,6 +195,55 @@ def test_archives_that_mean_harm(
     assert not host.dest.exists()
     assert sorted(tmp_path.iterdir()) == around
     assert not Path("/etc/evil").exists()
+
+
+def zipped(name: str, kind: int) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.create_system, member.external_attr = 3, kind << 16
+    return member
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "content", "said"),
+    [
+        ("../evil", stat.S_IFREG, "evil", "leads outside"),
+        ("/etc/evil", stat.S_IFREG, "evil", "leads outside"),
+        ("a/../../evil", stat.S_IFREG, "evil", "leads outside"),
+        ("l", stat.S_IFLNK, "../../etc/passwd", "leads outside"),
+        ("l", stat.S_IFLNK, "/etc/passwd", "leads outside"),
+        ("l", stat.S_IFLNK, "x" * 5000, "too long"),
+        ("null", stat.S_IFCHR, "", "no file, folder or link"),
+        ("disk", stat.S_IFBLK, "", "no file, folder or link"),
+        ("config.json/x", stat.S_IFREG, "evil", "can't be unpacked"),
+    ],
+)
+def test_zip_archives_that_mean_harm(
+    host: Host, tmp_path: Path, name: str, kind: int, content: str, said: str
+) -> None:
+    path = tmp_path / "evil.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr(zipped(name, kind), content)
+    around = sorted(tmp_path.iterdir())
+    assert said in host.bad(source=of(path))
+    assert not host.dest.exists()
+    assert sorted(tmp_path.iterdir()) == around
+
+
+def test_a_file_below_a_link_of_an_archive_stays_inside(host: Host, tmp_path: Path) -> None:
+    link = special("sub", tarfile.SYMTYPE, "..")
+    path = tar(tmp_path / "evil.tar", {"config.json": b"{}"}, link, mode="w")
+    with tarfile.open(path, "a") as archive:
+        archive.addfile(tarfile.TarInfo("sub/evil"))
+    host.bad(source=of(path))
+    assert not host.dest.exists()
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_nothing_depends_on_python_s_extraction_filters() -> None:
+    for path in (ROOT / "plugins" / "module_utils").glob("_model_files*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"extractall|\.extract\(|unpack_archive", text), path
 
 
 def test_a_link_inside_an_archive_becomes_a_file(host: Host, tmp_path: Path) -> None:

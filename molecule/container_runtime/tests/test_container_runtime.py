@@ -129,3 +129,13 @@ def test_a_tag_is_refused(prove):
     ended, said = prove(image={"reference": "docker.io/nvidia/cuda:12.9.1-base-ubuntu24.04"})
     assert ended.returncode != 0
     assert "A tag is another image tomorrow" in said
+
+
+@pytest.mark.parametrize("part", ["preflight", "install", "configure", "proof"])
+@pytest.mark.parametrize("more", [["--check"], []], ids=["dry", "real"])
+def test_each_tag_works_alone(llm_02, playbook, part, more):
+    converge = str(SCENARIO / "converge.yml")
+    ended = playbook("-i", INVENTORY, "--tags", f"container_runtime_{part}", *more, converge)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "changed=0" in ended.stdout
+    assert containers(llm_02) == []

@@ -194,13 +194,23 @@ def test_a_file_without_one_key_is_refused(text):
         check.parse_key(text, "/etc/key")
 
 
-def test_a_key_that_others_may_read_is_refused(tmp_path):
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o601])
+def test_a_key_that_others_may_read_is_refused(tmp_path, mode):
     path = tmp_path / "key"
     path.write_text("sk-1\n")
-    path.chmod(0o644)
-    with pytest.raises(HostError, match="mode 0644, wanted 0600"):
+    path.chmod(mode)
+    with pytest.raises(HostError, match=f"mode {mode:04o}, wanted 0600, or 0640 for a group"):
         check.read_key(str(path))
-    path.chmod(0o600)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o660])
+def test_a_key_for_owner_and_group_is_taken(tmp_path, mode):
+    path = tmp_path / "key"
+    path.write_text("sk-1\n")
+    path.chmod(mode)
     assert check.read_key(str(path)) == "sk-1"
+
+
+def test_a_key_that_is_not_there_is_told(tmp_path):
     with pytest.raises(HostError, match="can't be read"):
         check.read_key(str(tmp_path / "none"))
