@@ -38,6 +38,7 @@ class Settings:
     overhead_bytes: int = 3 * 1024**3 // 2
     group_hosts: tuple[Mapping[str, Any], ...] = ()
     hub_url: str = ""
+    batch: tuple[str, ...] = ()  # the hosts that are worked on together; empty when not judged
 
     @property
     def cpu(self) -> bool:

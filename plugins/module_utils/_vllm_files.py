@@ -13,12 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from ansible_collections.hx_infra.llm.plugins.module_utils._redact import redact
 from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_declaration import Service
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-# (address) -> (content, headers in lower case), or None when there is no such thing
-Fetch = Callable[[str, str], "tuple[bytes, Mapping[str, str]] | None"]
+# (method, address) -> (content, headers in lower case); raises FetchError
+Fetch = Callable[[str, str], "tuple[bytes, Mapping[str, str]]"]
+
+
+class FetchError(Exception):
+    """A request without the wanted answer; ``status`` is 0 when there was none at all."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class ModelFiles:
     origin: str = ""
     other_formats: tuple[str, ...] = ()  # weights in a form that is not served
     trouble: str = ""
+    notes: tuple[str, ...] = ()  # why something isn't known: what was asked, and what came
 
 
 def look(service: Service, hub_url: str, fetch: Fetch | None) -> ModelFiles:
@@ -101,29 +111,73 @@ def _config(path: str) -> tuple[Mapping[str, Any] | None, str]:
 def _at_hub(
     source: Mapping[str, Any], hub_url: str, fetch: Fetch, declared: int | None
 ) -> ModelFiles:
-    base = f"{hub_url}/{source['hub']}/resolve/{source['revision']}"
-    config = _mapping(fetch("GET", f"{base}/config.json"))
+    asked = _Asked(f"{hub_url}/{source['hub']}/resolve/{source['revision']}", fetch)
+    config = asked.mapping("config.json")
     if declared:
-        return ModelFiles(False, declared, config, "declared")
-    index = _mapping(fetch("GET", f"{base}/{INDEX}"))
-    metadata = (index or {}).get("metadata")
-    total = metadata.get("total_size") if isinstance(metadata, Mapping) else None
-    if total is None:
-        answer = fetch("HEAD", f"{base}/{SINGLE}")
-        headers = answer[1] if answer else {}
-        total = headers.get("x-linked-size") or headers.get("content-length")
-    try:
-        weights = int(total) if total else None
-    except (TypeError, ValueError):
+        return ModelFiles(False, declared, config, "declared", notes=tuple(asked.notes))
+    weights, notes = asked.size()
+    origin = "the hub's index" if weights else ""
+    return ModelFiles(False, weights, config, origin, notes=(*asked.notes, *notes))
+
+
+class _Asked:
+    """What a hub is asked for one model; ``notes`` says what it didn't tell, and why."""
+
+    def __init__(self, base: str, fetch: Fetch) -> None:
+        self.notes: list[str] = []
+        self._base = base
+        self._fetch = fetch
+        self._silent = False
+
+    def mapping(self, name: str) -> Mapping[str, Any] | None:
+        """Return a file that holds a JSON mapping; None, and a note, when it can't be had."""
+        answer = self._ask("GET", name)
+        if answer is None:
+            return None
+        try:
+            content = json.loads(answer[0])
+        except ValueError as error:
+            self._note("GET", name, f"the answer is no JSON ({error})")
+            return None
+        if not isinstance(content, Mapping):
+            self._note("GET", name, "the answer is no mapping")
+            return None
+        return content
+
+    def size(self) -> tuple[int | None, list[str]]:
+        """Return the size of the weights, or the notes why it isn't known.
+
+        A model has an index or is one file, so that one of both is not there is no trouble.
+        """
+        before, self.notes = self.notes, []
+        index = self.mapping(INDEX)
+        metadata = (index or {}).get("metadata")
+        total = metadata.get("total_size") if isinstance(metadata, Mapping) else None
+        if index is not None and total is None:
+            self._note("GET", INDEX, "it names no total_size")
+        if total is None:
+            answer = self._ask("HEAD", SINGLE)
+            headers = answer[1] if answer else {}
+            total = headers.get("x-linked-size") or headers.get("content-length")
+            if answer and not total:
+                self._note("HEAD", SINGLE, "the answer tells no size")
         weights = None
-    return ModelFiles(False, weights, config, "the hub's index" if weights else "")
+        try:
+            weights = int(total) if total else None
+        except (TypeError, ValueError):
+            self._note("GET", INDEX, f"the size is {total!r}")
+        notes, self.notes = self.notes, before
+        return weights, [] if weights else notes
 
+    def _ask(self, method: str, name: str) -> tuple[bytes, Mapping[str, str]] | None:
+        if self._silent:  # each further request would wait as long again
+            return None
+        try:
+            return self._fetch(method, f"{self._base}/{name}")
+        except FetchError as error:
+            self._silent = not error.status
+            self._note(method, name, str(error))
+            return None
 
-def _mapping(answer: tuple[bytes, Mapping[str, str]] | None) -> Mapping[str, Any] | None:
-    if answer is None:
-        return None
-    try:
-        content = json.loads(answer[0])
-    except ValueError:
-        return None
-    return content if isinstance(content, Mapping) else None
+    def _note(self, method: str, name: str, why: str) -> None:
+        self.notes.append(redact(f"{method} {self._base}/{name}: {why}"))

@@ -31,6 +31,18 @@ def address(service: Service, name: str) -> str:
     return str(member(service, name).get("address") or own)
 
 
+def apart(service: Service) -> list[str]:
+    """Return the hosts of the group that this run doesn't work on together with this one."""
+    batch = service.settings.batch
+    return [name for name in service.group_hosts if name not in batch] if batch else []
+
+
+def together(service: Service) -> str:
+    """Say how to work on all hosts of the group at once."""
+    hosts = service.group_hosts
+    return f"-e llm_serial={len(hosts)} -l {','.join(hosts)}"
+
+
 def describe(service: Service, host: Host) -> dict[str, Any]:
     """Return the group as the start of this host needs it; empty for a service of one host."""
     hosts = service.group_hosts
@@ -44,6 +56,8 @@ def describe(service: Service, host: Host) -> dict[str, Any]:
         "master_addr": address(service, hosts[0]),
         "master_port": service.master_port,
         "host_ip": (host.addresses.get(own) or (own,))[0],
+        "apart": apart(service),
+        "together": together(service),
     }
 
 
@@ -71,7 +85,27 @@ def check_group(service: Service, host: Host) -> Problems:
         )
     result += _check_sizes(service, hosts)
     result += _check_address(service, host)
+    result += _check_batch(service, host)
     return result
+
+
+def _check_batch(service: Service, host: Host) -> Problems:
+    """Refuse a start without the other hosts: the first one would wait for them in vain.
+
+    A service that runs may stay as it is; whether it has to restart is known to the role.
+    """
+    missing = apart(service)
+    if not missing or host.unit_pids.get(service.unit):
+        return []
+    found = (
+        f"{', '.join(missing)} not in this batch ({', '.join(service.settings.batch)}), while"
+        f" {service.unit} doesn't run here"
+    )
+    allowed = (
+        f"all {len(service.group_hosts)} hosts in one batch, for a group starts as a whole:"
+        f" {together(service)}"
+    )
+    return [problem(service.name, "service.group.hosts", found, allowed)]
 
 
 def _check_sizes(service: Service, hosts: list[str]) -> Problems:

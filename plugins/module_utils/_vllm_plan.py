@@ -11,7 +11,7 @@ A pure function: what it has to know about the host is handed in.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import (
@@ -64,7 +64,7 @@ def plan(
         files: what is known of each model, by the service's name.
     """
     gpus = {} if settings.cpu else _vllm_gpus.by_index(gpu_facts)
-    shapes = {service.name: shape_of(files[service.name].config) for service in services}
+    shapes = {service.name: _shape(files[service.name]) for service in services}
     problems = _version_problems(services, settings)
     problems += _vllm_rules.check_names(services)
     problems += _vllm_rules.check_ports(services, host)
@@ -85,11 +85,24 @@ def plan(
     verdicts = [_verdict(service, fits[service.name]) for service in services]
     verdicts += [verdict for service in services for verdict in _ignored(service)]
     verdicts += [
+        Verdict("vllm_hub", WARN, service.name, evidence=note)
+        for service in services
+        for note in files[service.name].notes
+    ]
+    verdicts += [
         Verdict("vllm_group", WARN, service.name, evidence=_vllm_group.spread(service))
         for service in services
         if _vllm_group.spread(service)
     ]
     return Plan(rendered, [], verdicts)
+
+
+def _shape(files: ModelFiles) -> Shape:
+    """Read the model's shape; where there is none to read, say why."""
+    shape = shape_of(files.config)
+    if files.config is None and files.notes:
+        shape = replace(shape, unknown=f"{shape.unknown}: {files.notes[0]}")
+    return shape
 
 
 def _version_problems(services: Sequence[Service], settings: Settings) -> Problems:

@@ -13,23 +13,28 @@ their release through a link of their own; a release that a link leads to is nev
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import (
+    exchange,
+    exchange_missing,
     fsync_directory,
     make_directories,
     write_atomic,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._redact import redact
 
-Runner = Callable[[Sequence[str]], "tuple[int, str, str]"]
+# (arguments, further variables of its environment) -> status, output, errors
+Runner = Callable[[Sequence[str], Mapping[str, str]], "tuple[int, str, str]"]
 
 STAMP = "hx-release.json"
 BUILDING = ".hx-building-"
@@ -54,6 +59,8 @@ class Wanted:
         python_version: that interpreter's version, major and minor.
         root: directory of all releases.
         index: further options for pip: where packages come from.
+        environment: the same as variables, for what may hold credentials: other accounts see the
+            arguments of every process.
     """
 
     version: str
@@ -63,6 +70,7 @@ class Wanted:
     python_version: str
     root: str
     index: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -93,15 +101,24 @@ def check_wanted(wanted: Wanted) -> None:
 
 
 def index_options(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return pip's options for where packages come from: a folder of wheels alone, or indexes."""
+    """Return pip's options for a folder of wheels that packages alone come from."""
     if params.get("wheelhouse"):
         return ("--no-index", "--find-links", str(params["wheelhouse"]))
-    options: list[str] = []
-    if params.get("index_url"):
-        options += ["--index-url", str(params["index_url"])]
-    for url in params.get("extra_index_urls") or []:
-        options += ["--extra-index-url", str(url)]
-    return tuple(options)
+    return ()
+
+
+def index_environment(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return pip's variables for the indexes that packages come from."""
+    if params.get("wheelhouse"):
+        return {}
+    index, further = params.get("index_url"), params.get("extra_index_urls") or []
+    for url in [*([index] if index else []), *further]:
+        if not str(url) or any(character.isspace() for character in str(url)):
+            raise HostError(f"an index is {redact(repr(url))}, wanted an address without spaces.")
+    variables = {"PIP_INDEX_URL": str(index)} if index else {}
+    if further:
+        variables["PIP_EXTRA_INDEX_URL"] = " ".join(map(str, further))
+    return variables
 
 
 def read_stamp(path: str) -> dict[str, Any]:
@@ -125,10 +142,14 @@ def leftovers(root: str) -> list[str]:
 def plan_present(
     wanted: Wanted, found: Mapping[str, Any], unfinished: Iterable[str]
 ) -> list[dict[str, str]]:
-    """Return the steps towards the release: what is half goes, what is missing is made."""
+    """Return the steps towards the release: what is half goes, what is missing is made.
+
+    A release whose stamp can't be read is made anew beside itself: services may lead to it.
+    """
     steps = [{"action": "clear", "target": path} for path in unfinished]
     if not found:
-        steps.append({"action": "build", "target": wanted.path})
+        action = "rebuild" if os.path.lexists(wanted.path) else "build"
+        steps.append({"action": action, "target": wanted.path})
     return steps
 
 
@@ -153,36 +174,46 @@ def sentences(steps: Iterable[Mapping[str, str]]) -> list[str]:
     say = {
         "clear": "remove {target}, which an interrupted run left",
         "build": "install the release {target}",
+        "rebuild": f"install the release {{target}} anew, its {STAMP} can't be read",
         "remove": "remove the release {target}, which no service uses",
     }
     return [say[step["action"]].format(**step) for step in steps]
 
 
 def list_releases(root: str) -> list[tuple[str, float]]:
-    """Return path and time of making of each whole release."""
+    """Return path and time of making of each release; one with a damaged stamp is the oldest."""
     found = []
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(root)):
             path = os.path.join(root, name)
-            stamp = read_stamp(path)
-            if stamp and not name.startswith("."):
-                found.append((path, float(stamp.get("made", 0.0))))
+            if os.path.lexists(os.path.join(path, STAMP)) and not name.startswith("."):
+                made = read_stamp(path).get("made")
+                found.append((path, float(made) if isinstance(made, (int, float)) else 0.0))
     return found
 
 
-def used_releases(services_dir: str) -> set[str]:
-    """Return the releases that services lead to: by link, or by a remembered good state."""
-    used = set()
+def used_releases(services_dir: str) -> tuple[set[str], list[str]]:
+    """Return the releases that services lead to: by link, or by a remembered state.
+
+    The second value names what can't be read, so that not every use is known.
+    """
+    used: set[str] = set()
+    unreadable = []
     with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(services_dir):
+        for name in sorted(os.listdir(services_dir)):
             folder = os.path.join(services_dir, name)
             with contextlib.suppress(OSError):
                 used.add(os.readlink(os.path.join(folder, "release")))
-            for memory in ("good", "previous"):
-                path = os.path.join(folder, memory, "state.json")
-                with contextlib.suppress(OSError, ValueError), open(path, "rb") as stream:
-                    used.add(str(json.load(stream).get("release", "")))
-    return used
+            states = sorted(glob.glob(os.path.join(glob.escape(folder), "*", "state.json")))
+            for path in [*states, os.path.join(folder, "rollback.json")]:
+                try:
+                    with open(path, "rb") as stream:
+                        used.add(str(json.load(stream).get("release", "")))
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                except (OSError, ValueError, AttributeError) as error:
+                    unreadable.append(f"{path}: {error}")
+    return used, unreadable
 
 
 def remove(path: str) -> None:
@@ -224,12 +255,13 @@ def build(wanted: Wanted, run: Runner, now: float, space: int = 0) -> dict[str, 
         run,
         [*pip, "install", "--no-cache-dir", "--quiet", *wanted.index, *wanted.packages],
         "Look at the index, or at the folder of wheels: every pin has to be there.",
+        wanted.environment,
     )
     if wanted.build == "cpu":
         _checked(run, [*pip, "uninstall", "--yes", "--quiet", *MISFITS], "")
         add_metadata(hidden, wanted.version)
     prove(python, pip, wanted, run)
-    _rc, freeze, _err = run([*pip, "freeze"])
+    _rc, freeze, _err = run([*pip, "freeze"], {})
     replace_in_scripts(os.path.join(hidden, "bin"), hidden, wanted.path)
     stamp = {
         "version": wanted.version,
@@ -243,14 +275,31 @@ def build(wanted: Wanted, run: Runner, now: float, space: int = 0) -> dict[str, 
     write_atomic(os.path.join(hidden, STAMP), content.encode())
     shutil.rmtree(scratch(wanted.root))
     os.sync()
-    os.rename(hidden, wanted.path)
-    fsync_directory(wanted.root)
+    _give_name(hidden, wanted.path)
     return stamp
+
+
+def _give_name(hidden: str, path: str) -> None:
+    """Let a release have its name; one that had it before goes."""
+    if not os.path.lexists(path):
+        os.rename(hidden, path)
+        fsync_directory(os.path.dirname(path))
+        return
+    try:
+        exchange(hidden, path)
+    except OSError as error:
+        if not exchange_missing(error):
+            raise
+        remove(path)
+        os.rename(hidden, path)
+        fsync_directory(os.path.dirname(path))
+    else:
+        shutil.rmtree(hidden)
 
 
 def prove(python: str, pip: Sequence[str], wanted: Wanted, run: Runner) -> None:
     """Check that the packages agree and that vLLM can be imported and has the declared version."""
-    rc, out, err = run([*pip, "check"])
+    rc, out, err = run([*pip, "check"], {})
     complaints = unexpected_complaints(out, wanted.build) if rc else []
     if complaints:
         raise HostError(
@@ -259,7 +308,7 @@ def prove(python: str, pip: Sequence[str], wanted: Wanted, run: Runner) -> None:
         )
     # -I: nothing of the calling environment may help or harm.
     code = "import importlib.metadata as m, vllm; print('found', m.version('vllm'))"
-    rc, out, err = run([python, "-I", "-c", code])
+    rc, out, err = run([python, "-I", "-c", code], {})
     found = [line.split()[1] for line in out.splitlines() if line.startswith("found ")]
     if rc or not found:
         raise HostError(
@@ -325,14 +374,15 @@ def replace_in_scripts(folder: str, old: str, new: str) -> list[str]:
 
 
 def last_line(text: str) -> str:
-    """Return the last line with anything in it."""
+    """Return the last line with anything in it, without credentials."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+    return redact(lines[-1]) if lines else "no output"
 
 
-def _checked(run: Runner, argv: Sequence[str], remedy: str) -> None:
-    rc, out, err = run(argv)
+def _checked(
+    run: Runner, argv: Sequence[str], remedy: str, environment: Mapping[str, str] | None = None
+) -> None:
+    rc, out, err = run(argv, environment or {})
     if rc != 0:
-        words = [word for word in argv if not word.startswith("http")]
-        shown = " ".join(words[:5])
+        shown = " ".join(argv[:5])
         raise HostError(f"'{shown} ...' ended with {rc}: {last_line(err or out)}.", remedy)

@@ -12,6 +12,7 @@ became ready, because files may change in the minutes between.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,13 @@ from typing import Any, Callable
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._engine_service import parse_show
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
-from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_service_memory import Kept
+from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_service_memory import (
+    GOOD,
+    PREVIOUS,
+    Kept,
+    Memory,
+    same,
+)
 
 Runner = Callable[[Sequence[str]], "tuple[int, str, str]"]
 
@@ -49,14 +56,44 @@ class Declared:
     Attributes:
         unit: its systemd unit.
         folder: the directory of its link and its memories.
-        release: the release that it has to lead to; empty where it has none.
+        release: the release that it has to lead to; empty for none, None for the one that it has.
         changed: earlier tasks of this run changed, or in check mode would change, its files.
     """
 
     unit: str
     folder: str
-    release: str = ""
+    release: str | None = None
     changed: bool = False
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a service answers, and with what."""
+
+    url: str
+    port: int
+    models: tuple[str, ...]
+    key_file: str
+    own_process: bool
+
+
+def endpoint_of(text: bytes) -> Endpoint:
+    """Read what is written for the readiness probe.
+
+    Raises:
+        ValueError: it isn't that.
+    """
+    try:
+        known = json.loads(text)
+        return Endpoint(
+            str(known["url"]),
+            int(known["port"]),
+            tuple(str(name) for name in known["models"]),
+            str(known.get("key_file") or ""),
+            bool(known.get("own_process", True)),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def observe(unit: str, run: Runner) -> dict[str, str]:
@@ -95,11 +132,12 @@ def plan_started(
     """Return the steps that bring the service to its release, enabled, active and up to date."""
     unit = declared.unit
     steps = []
-    switch = bool(declared.release) and declared.release != release_now
+    wanted = release_now if declared.release is None else declared.release
+    switch = wanted != release_now
     if switch:
         where = f"from {release_now} " if release_now else ""
-        say = f"lead {unit} {where}to the release {declared.release}"
-        steps.append({"action": "switch_release", "target": declared.release, "say": say})
+        say = f"lead {unit} {where}to {'the release ' + wanted if wanted else 'no release'}"
+        steps.append({"action": "switch_release", "target": wanted, "say": say})
     missing = state.get("LoadState") == "not-found"
     if declared.changed or missing or state.get("NeedDaemonReload") == "yes":
         steps.append(_step("reload_systemd", unit, "reload systemd"))
@@ -113,30 +151,46 @@ def plan_started(
 
 
 def plan_restored(
-    declared: Declared, good: Kept | None, previous: Kept | None, now: Kept, host: str
+    declared: Declared, state: Mapping[str, str], memory: Memory, now: Kept, host: str
 ) -> tuple[str, list[dict[str, str]]]:
     """Return which memory to go back to, and the steps.
 
-    A state that never served is undone first: then the good state is the one to go back to.
+    A rollback that was begun is brought to its end. Then a state that never served is undone: the
+    good state is the one to go back to.
     """
-    unit = declared.unit
-    if good is not None and (good.release, good.sums()) != (now.release, now.sums()):
-        name, target = "good", good
+    unit, good, previous = declared.unit, memory.good, memory.previous
+    begun = memory.unfinished
+    if begun is not None and same(good, begun):
+        name, target = GOOD, begun
+    elif begun is not None and same(previous, begun):
+        name, target = PREVIOUS, begun
+    elif good is not None and not same(good, now):
+        name, target = GOOD, good
     elif previous is not None:
-        name, target = "previous", previous
+        name, target = PREVIOUS, previous
     else:
+        told = "".join(f" {sentence}" for sentence in memory.damage)
         raise HostError(
-            f"{host}: {unit} has no earlier state that served a request; wanted one to go back to.",
+            f"{host}: {unit} has no earlier state that served a request; wanted one to go back to."
+            f"{told}",
             "Change the declaration instead and run the playbook vllm.",
         )
+    steps = []
+    if state.get("ActiveState") in _ALIVE:
+        steps.append(_step("stop", unit))
     say = f"put back what {unit} served with before"
     if target.release:
         say += f", the release {target.release}"
-    return name, [
-        {"action": "restore", "target": unit, "say": say},
-        _step("reload_systemd", unit, "reload systemd"),
-        _step("restart", unit),
-    ]
+    steps.append({"action": "restore", "target": unit, "say": say})
+    steps.append(_step("reload_systemd", unit, "reload systemd"))
+    if not _carries_its_enabling(target) and state.get("UnitFileState") != "enabled":
+        steps.append(_step("enable", unit))
+    steps.append(_step("start", unit))
+    return name, steps
+
+
+def _carries_its_enabling(kept: Kept) -> bool:
+    return any(entry["path"].endswith(".container") for entry in kept.files)
 
 
 def plan_absent(

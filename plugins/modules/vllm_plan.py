@@ -106,6 +106,14 @@ options:
       gpus:
         description: How many GPUs it has; not judged when it isn't told.
         type: int
+  batch:
+    description:
+      - The hosts that are worked on together, as C(ansible_play_batch) says. A service that doesn't
+        run is refused when other hosts of its group aren't among them, because a group starts as a
+        whole. Not judged when empty.
+    type: list
+    elements: str
+    default: []
 author:
   - hx_infra.llm contributors (@hx-infra)
 seealso:
@@ -221,7 +229,9 @@ services:
       elements: dict
     group:
       description:
-        - Empty, or C(hosts), C(rank), C(nnodes), C(master_addr), C(master_port) and C(host_ip).
+        - Empty, or C(hosts), C(rank), C(nnodes), C(master_addr), C(master_port) and C(host_ip);
+          C(apart), the hosts of it that aren't in O(batch), and C(together), the options of
+          C(ansible-playbook) that bring all of them into one batch.
       returned: always
       type: dict
     config:
@@ -243,6 +253,8 @@ problems:
 verdicts:
   description:
     - Whether each model fits. V(WARN) says that it isn't known. Models that can't fit are problems.
+    - C(vllm_hub) for what O(hub_url) didn't tell, with the address and its answer; C(vllm_group)
+      for a group that splits layers over hosts; C(vllm_ignored_field).
   returned: success
   type: list
   elements: dict
@@ -262,12 +274,14 @@ plan:
   elements: dict
 """
 
+import http.client
 import os
+import urllib.error
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.module_utils import urls
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import open_url
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import (
     _vllm_files,
@@ -286,20 +300,32 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_declaration imp
     Settings,
     services,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_files import FetchError
 from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_problem import message
 
 HUB_TIMEOUT_S = 10
 HUB_BYTES = 32 * 1024**2  # an index of the largest models has a few MiB
 
 
-def fetch(method: str, url: str) -> tuple[bytes, Mapping[str, str]] | None:
-    """Ask the hub; None for anything but an answer, which makes a value not known."""
+def fetch(method: str, url: str) -> tuple[bytes, Mapping[str, str]]:
+    """Ask the hub.
+
+    Raises:
+        FetchError: it doesn't answer, or not with what was asked for.
+    """
     try:
-        response = open_url(url, method=method, timeout=HUB_TIMEOUT_S, http_agent="hx_infra.llm")
+        response = urls.open_url(
+            url, method=method, timeout=HUB_TIMEOUT_S, http_agent="hx_infra.llm"
+        )
         headers = {str(name).lower(): str(value) for name, value in response.headers.items()}
         return response.read(HUB_BYTES), headers
-    except Exception:  # open_url raises a dozen unrelated classes
-        return None
+    except urllib.error.HTTPError as error:
+        token = ", asked without a token" if error.code in (401, 403) else ""
+        raise FetchError(f"answered {error.code} {error.reason}{token}", error.code) from error
+    except urllib.error.URLError as error:
+        raise FetchError(f"no answer ({error.reason})") from error
+    except (OSError, ValueError, http.client.HTTPException, urls.ConnectionError) as error:
+        raise FetchError(f"no answer ({str(error) or type(error).__name__})") from error
 
 
 def argument_spec() -> dict[str, Any]:
@@ -326,6 +352,7 @@ def argument_spec() -> dict[str, Any]:
                 "gpus": {"type": "int"},
             },
         },
+        "batch": {"type": "list", "elements": "str", "default": []},
         **READER_SPEC,
     }
 
@@ -344,6 +371,7 @@ def settings_of(params: dict[str, Any]) -> Settings:
         overhead_bytes=params["overhead_bytes"],
         group_hosts=tuple(params["group_hosts"]),
         hub_url=params["hub_url"],
+        batch=tuple(params["batch"]),
     )
 
 
@@ -378,6 +406,12 @@ def main() -> None:
     )
     files = {item.name: _vllm_files.look(item, params["hub_url"], fetch) for item in declared}
     plan = planner.plan(declared, settings, observed, gpu_facts, files)
+    for item in declared:
+        for note in files[item.name].notes:
+            module.warn(
+                f"{settings.host}: services[{item.name}]: {note}; whether the model fits is judged"
+                " without it"
+            )
     result: dict[str, Any] = {
         "changed": False,
         "actions": [],

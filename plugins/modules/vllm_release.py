@@ -57,10 +57,13 @@ options:
     description: A folder of wheels on the host; nothing is asked of an index then.
     type: path
   index_url:
-    description: The package index. pip's own configuration counts when it is left out.
+    description:
+      - The package index. pip's own configuration counts when it is left out.
+      - Credentials in it (C(https://user:token@host/simple)) reach pip by its environment, and no
+        command line, message or log.
     type: str
   extra_index_urls:
-    description: Further indexes.
+    description: Further indexes, in place of those that pip is configured with.
     type: list
     elements: str
     default: []
@@ -123,6 +126,7 @@ release:
 import os
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -140,8 +144,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "packages": {"type": "list", "elements": "str", "default": []},
     "python": {"type": "path", "default": "/usr/bin/python3"},
     "wheelhouse": {"type": "path"},
-    "index_url": {"type": "str"},
-    "extra_index_urls": {"type": "list", "elements": "str", "default": []},
+    "index_url": {"type": "str", "no_log": True},
+    "extra_index_urls": {"type": "list", "elements": "str", "default": [], "no_log": True},
     "space_bytes": {"type": "int", "default": 0},
     "keep": {"type": "int", "default": 1},
     "services_dir": {"type": "path", "default": "/opt/citadel/services"},
@@ -160,6 +164,16 @@ def python_version(module: AnsibleModule) -> str:
     return out.strip()
 
 
+def runner(module: AnsibleModule) -> release.Runner:
+    """Return what runs a command with further variables in its environment."""
+
+    def run(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+        rc, out, err = module.run_command(list(argv), environ_update=dict(environment))
+        return rc, out, err
+
+    return run
+
+
 def present(module: AnsibleModule, result: dict[str, Any]) -> None:
     params = module.params
     wanted = release.Wanted(
@@ -170,12 +184,11 @@ def present(module: AnsibleModule, result: dict[str, Any]) -> None:
         python_version=python_version(module),
         root=params["root"],
         index=release.index_options(params),
+        environment=release.index_environment(params),
     )
     release.check_wanted(wanted)
     found = release.read_stamp(wanted.path)
     unfinished = release.leftovers(wanted.root)
-    if os.path.isdir(wanted.path) and not found:
-        unfinished.append(wanted.path)
     steps = release.plan_present(wanted, found, unfinished)
     _show(result, steps)
     result.update(release_dir=wanted.path, release=found)
@@ -190,16 +203,23 @@ def present(module: AnsibleModule, result: dict[str, Any]) -> None:
             release.remove(step["target"])
         else:
             result["release"] = release.build(
-                wanted, module.run_command, time.time(), params["space_bytes"]
+                wanted, runner(module), time.time(), params["space_bytes"]
             )
 
 
 def pruned(module: AnsibleModule, result: dict[str, Any]) -> None:
     params = module.params
     unfinished = release.leftovers(params["root"])
-    used = release.used_releases(params["services_dir"])
+    used, unreadable = release.used_releases(params["services_dir"])
     steps = [{"action": "clear", "target": path} for path in unfinished]
-    steps += release.plan_pruned(release.list_releases(params["root"]), used, params["keep"])
+    if unreadable:
+        module.warn(
+            f"{platform.node()}: no release is removed, for not every use of one is known:"
+            f" {'; '.join(unreadable)}. Wanted what vllm_service wrote; it is written anew when"
+            " the service is changed. Remove it if the service is gone."
+        )
+    else:
+        steps += release.plan_pruned(release.list_releases(params["root"]), used, params["keep"])
     _show(result, steps)
     result["diff"] = {
         "before": "".join(f"{step['target']}\n" for step in steps),

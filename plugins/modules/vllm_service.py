@@ -19,6 +19,11 @@ description:
     compute its model dies at the first request and not before.
   - When a new state doesn't serve, the files and the release that served last are put back, the
     service is started with them and proven, and the module fails with the cause from the journal.
+  - A rollback proves that the port is free after the stop, that a request is answered, and that
+    some seconds later the host is stable. The service is active with the same process and without
+    a restart, the other active instances of its template still are, the kernel has killed nothing
+    for want of memory, and 256 MiB of it are available.
+  - A rollback that was killed, or that failed, is gone on with by the next one.
 extends_documentation_fragment:
   - hx_infra.llm.attributes
 attributes:
@@ -29,7 +34,8 @@ attributes:
   idempotent:
     support: partial
     details:
-      - V(restored) goes back at each call; a second call returns to where the first began.
+      - V(restored) goes back at each call that has come to its end; a second call returns to where
+        the first began.
   platform:
     platforms: linux
 options:
@@ -50,7 +56,9 @@ options:
     type: path
     required: true
   release:
-    description: The release that it has to lead to; without one its link stays as it is.
+    description:
+      - The release that it has to lead to. An empty one stands for none, as for a container, and
+        its link goes. When left out, the link stays as it is.
     type: path
   files:
     description:
@@ -98,9 +106,10 @@ options:
     type: path
   ready_file:
     description:
-      - A JSON file with C(url), C(port), C(models) and C(key_file), which then count instead of the
-        options. With O(state=restored) it is the remembered one, because the declaration of today
-        may be another.
+      - A JSON file with C(url), C(port), C(models), C(key_file) and C(own_process), which count
+        instead of the options. With O(state=restored) it is the remembered one, because the
+        declaration of today may be another. With O(state=started) the remembered one tells how to
+        prove what is put back when the new state doesn't serve.
     type: path
   own_process:
     description:
@@ -112,6 +121,10 @@ options:
     description: Seconds for the proving request.
     type: float
     default: 60.0
+  settle:
+    description: Seconds that a service has to stay as it is to be stable, with O(state=restored).
+    type: float
+    default: 5.0
 author:
   - hx_infra.llm contributors (@hx-infra)
 """
@@ -166,11 +179,14 @@ proof:
   description:
     - C(ttft_ms) and C(finish_reason) of the proving request, C(start_seconds) or
       C(restart_seconds) when it was started. Empty in check mode.
+    - With O(state=restored) also C(port) and C(port_free) after the stop, C(stop_seconds),
+      C(release), C(stable_seconds), C(main_pid), C(restarts), C(active_units) for the other
+      services that are active as before, C(oom_kills) meanwhile, C(memory_available_bytes), and
+      C(sentence), which says all of it in a line.
   returned: always
   type: dict
 """
 
-import json
 import os
 import platform
 import time
@@ -210,6 +226,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "ready_file": {"type": "path"},
     "own_process": {"type": "bool", "default": True},
     "request_timeout": {"type": "float", "default": 60.0},
+    "settle": {"type": "float", "default": 5.0},
 }
 
 
@@ -221,7 +238,7 @@ def target_of(params: dict[str, Any], host: str) -> run.Target:
         declared=service.Declared(
             unit=params["unit"],
             folder=params["folder"],
-            release=params["release"] or "",
+            release=params["release"],
             changed=params["files_changed"],
         ),
         host=host,
@@ -230,23 +247,78 @@ def target_of(params: dict[str, Any], host: str) -> run.Target:
         port=params["port"],
         request_s=params["request_timeout"],
         own_process=params["own_process"],
+        settle_s=params["settle"],
     )
 
 
-def known_endpoint(params: dict[str, Any], memory_name: str) -> dict[str, Any]:
-    """Return what the ready file, or its remembered copy, says of the endpoint."""
-    path = params["ready_file"]
+def known_endpoint(
+    module: AnsibleModule, target: run.Target, memory_name: str
+) -> service.Endpoint | None:
+    """Return what the ready file, or its remembered copy, says; None when there is none."""
+    path = module.params["ready_file"]
     if not path:
-        return {}
+        return None
+    text = b""
     if memory_name:
-        text = memory.content(params["folder"], memory_name, path)
+        text = memory.content(target.declared.folder, memory_name, path)
     elif os.path.exists(path):
         with open(path, "rb") as stream:
             text = stream.read()
-    else:
-        text = b"{}"
-    known = json.loads(text or b"{}")
-    return known if isinstance(known, dict) else {}
+    if not text:
+        return None
+    try:
+        return service.endpoint_of(text)
+    except ValueError as error:
+        what = f"{'the remembered ' if memory_name else ''}{path} is damaged ({error})"
+        if module.params["state"] == "absent":
+            module.warn(f"{target.host}: {what}, so the port of {target.unit} isn't known.")
+            return None
+        raise HostError(
+            f"{target.host}: {what}, wanted JSON with url, port and models.",
+            "Run the playbook vllm, which writes it anew.",
+        ) from error
+
+
+def io_for(module: AnsibleModule, url: str, key_file: str | None) -> run.Io:
+    """Return how the host is reached, and the service at an address with the key of a file."""
+    key = read_key(key_file) if key_file and module.params["state"] != "absent" else ""
+    if key:
+        module.no_log_values.add(key)
+    return run.Io(run=module.run_command, prepare=http_prepare(url, headers=key_headers(key)))
+
+
+def proven_at(
+    module: AnsibleModule, target: run.Target, memory_name: str
+) -> tuple[run.Target, run.Io]:
+    """Return the service with the endpoint that is known of it, and how it is reached."""
+    known = known_endpoint(module, target, memory_name)
+    if known is None:
+        return target, io_for(module, module.params["url"], module.params["key_file"])
+    target = replace(target, port=known.port, models=known.models, own_process=known.own_process)
+    return target, io_for(module, known.url, known.key_file)
+
+
+def remembered_good(module: AnsibleModule, target: run.Target) -> tuple[run.Target, run.Io] | None:
+    """Return where the last good state answers; None when that isn't known."""
+    try:
+        return proven_at(module, target, memory.GOOD)
+    except (HostError, OSError, memory.DamagedError):
+        return None  # of no matter unless the new state doesn't serve, and told then
+
+
+def recall(module: AnsibleModule, target: run.Target) -> memory.Memory:
+    """Return what is remembered of the service, and warn of what can't be read."""
+    try:
+        found = memory.recall(target.declared.folder)
+    except memory.DamagedError as error:
+        raise HostError(
+            f"{target.host}: {error}",
+            "It says what an unfinished rollback goes back to. Run the playbook vllm for what is"
+            " declared, or remove the file and run the rollback again.",
+        ) from error
+    for sentence in found.damage:
+        module.warn(f"{target.host}: {sentence} It counts as not remembered.")
+    return found
 
 
 def newer_than(state: dict[str, str], params: dict[str, Any]) -> list[str]:
@@ -274,9 +346,12 @@ def main() -> None:
     }
     try:
         work(module, target_of(params, host), result)
-    except (HostError, OSError) as error:
+    except (HostError, OSError, memory.DamagedError) as error:
         state = service.observe(params["unit"], module.run_command)
-        module.fail_json(msg=str(error), **{**result, "unit_state": state})
+        known = isinstance(error, HostError)
+        module.fail_json(
+            msg=str(error) if known else f"{host}: {error}", **{**result, "unit_state": state}
+        )
     module.exit_json(**result)
 
 
@@ -288,18 +363,15 @@ def work(module: AnsibleModule, target: run.Target, result: dict[str, Any]) -> N
     if params["state"] == "absent":
         steps = service.plan_absent(target.unit, state, [*target.files, *params["remove"]], folder)
     elif params["state"] == "restored":
-        back_to, steps = service.plan_restored(
-            target.declared,
-            memory.read(folder, memory.GOOD),
-            memory.read(folder, memory.PREVIOUS),
-            memory.current(folder, target.files),
-            target.host,
-        )
+        remembered = recall(module, target)
+        target = replace(target, files=tuple(sorted({*target.files, *memory.paths_of(folder)})))
+        now = memory.current(folder, target.files)
+        back_to, steps = service.plan_restored(target.declared, state, remembered, now, target.host)
     else:
         result["newer"] = newer_than(state, params)
         release_now = memory.release_of(folder)
         steps = service.plan_started(target.declared, state, release_now, result["newer"])
-        if target.declared.release:
+        if target.declared.release is not None:
             after = target.declared.release
             result["diff"] = {"before": f"{release_now}\n", "after": f"{after}\n"}
     result.update(
@@ -311,23 +383,16 @@ def work(module: AnsibleModule, target: run.Target, result: dict[str, Any]) -> N
     )
     if module.check_mode:
         return
-    known = known_endpoint(params, back_to)
-    if known:
-        target = replace(target, port=int(known["port"]), models=tuple(known["models"]))
-    key_file = known.get("key_file", params["key_file"])
-    key = read_key(key_file) if key_file and params["state"] != "absent" else ""
-    if key:
-        module.no_log_values.add(key)
-    io = run.Io(
-        run=module.run_command,
-        prepare=http_prepare(known.get("url", params["url"]), headers=key_headers(key)),
-    )
     if params["state"] == "absent":
+        target, io = proven_at(module, target, "")
         run.apply_absent(target, steps, io)
     elif params["state"] == "restored":
+        target, io = proven_at(module, target, back_to)
         result["proof"] = run.apply_restored(target, back_to, steps, io)
     else:
-        result["proof"] = run.apply_started(target, steps, io)
+        io = io_for(module, params["url"], params["key_file"])
+        good = remembered_good(module, target)
+        result["proof"] = run.apply_started(target, steps, io, good)
     result["unit_state"] = service.observe(target.unit, module.run_command)
 
 

@@ -5,7 +5,8 @@
 # Fetches the wheels of vLLM's CPU build (0.9 GB) to where the lab's hosts see them as
 # /lab/wheelhouse-vllm. They are for the hosts' Python, 3.11.
 #   wheelhouse_vllm.sh DIR PYTHON
-# Prints "present", "changed", or "unavailable" and why: not every machine reaches a CPU build of torch.
+# Prints "present", "changed", or "unavailable" and why: not every machine reaches a CPU build of torch. Then the
+# scenario is skipped, and the run's last line says so.
 set -euo pipefail
 
 dir=$1

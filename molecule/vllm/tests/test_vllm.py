@@ -330,7 +330,12 @@ def test_a_rollback_brings_the_state_before_back(vllm, declared, bring):
     new_release = vllm.target()
     run = bring({**declared(), "llm_vllm_only": ["tiny"]}, name="vllm_rollback")
     assert run.returncode == 0, flat(run)
+    text = flat(run)
+    assert "citadel-llm@tiny.service serves again on" in text, text[-3000:]
+    assert "port 8001 was free after its stop" in text
+    assert "it stayed active with process" in text
     assert vllm.target() != new_release
+    assert not vllm.host.file("/opt/citadel/services/tiny/rollback.json").exists
     assert vllm.host.file(vllm.config).contains("max-num-seqs: 16")
     assert vllm.curl("/v1/completions", ASK)[0] == 200
 

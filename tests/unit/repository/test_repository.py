@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jinja2.nativetypes import NativeEnvironment
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -170,3 +171,20 @@ def test_awx_job_templates_name_playbooks_and_variables_that_exist():
         for question in template.get("survey_spec", {}).get("spec", []):
             assert question["variable"] in declared, question
             assert isinstance(question["default"], int)
+
+
+def test_every_option_of_vllm_has_a_declaration_with_its_default():
+    given = load(ROOT / "playbooks" / "vars" / "vllm.yml")
+    defaults = load(ROOT / "roles" / "vllm" / "defaults" / "main.yml")
+    assert {name for name in given if name.startswith("vllm_")} == set(defaults)
+    environment = NativeEnvironment()
+    found = {"inventory_hostname": "llm-01"}
+    for name, text in load(ROOT / "playbooks" / "vars" / "declaration.yml").items():
+        if name in ("hx_address", "hx_base_dir", "hx_venv") or name.startswith("hx_vllm_"):
+            found[name] = environment.from_string(text).render(found)
+    for name, default in defaults.items():
+        value = environment.from_string(given[name]).render(found)
+        if name == "vllm_address":
+            assert value == "llm-01"
+        elif name != "vllm_gpu_python":  # of the virtual environment that playbooks make
+            assert value == default, name

@@ -131,3 +131,15 @@ def test_main_reads_its_settings(probe, server, tmp_path, monkeypatch, capsys):
     assert "not ['other']" in capsys.readouterr().err
     file.write_text(json.dumps(settings(server, models=[], port=1)))
     assert probe.main() == 0
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"models": ["tiny"]}'])
+def test_damaged_settings_are_named_with_what_to_do(probe, tmp_path, monkeypatch, capsys, content):
+    path = tmp_path / "tiny.ready.json"
+    path.write_text(content)
+    monkeypatch.setattr("sys.argv", ["vllm_ready.py", str(path)])
+    monkeypatch.setenv("MAINPID", "1")
+    assert probe.main() == 1
+    said = capsys.readouterr().err
+    assert str(path) in said
+    assert "run vllm.yml again" in said

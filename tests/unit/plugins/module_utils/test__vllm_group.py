@@ -16,13 +16,14 @@ KNOWN = (
 TWO = {"hosts": ["llm-01", "llm-02"], "master_port": 29600}
 
 
-def grouped(host="llm-01", known=KNOWN, group=None, addresses=None, **more):
+def grouped(host="llm-01", known=KNOWN, group=None, addresses=None, pids=(), **more):
     """Plan a service of two hosts as one of them."""
     address = {"llm-01": "10.0.0.1", "llm-02": "10.0.0.2", "llm-03": "10.0.0.3"}[host]
     model = {"max_model_len": 8192, "pipeline_parallel_size": 2, **more.pop("model", {})}
     observed = Host(
         addresses={"10.0.0.1": ("10.0.0.1",), "10.0.0.2": ("10.0.0.2",), **(addresses or {})},
         local=frozenset({address}),
+        unit_pids={"citadel-llm@a.service": frozenset(pids)},
     )
     return make(
         service(section={"group": group or TWO}, **model),
@@ -46,6 +47,8 @@ def test_the_first_host_serves():
         "master_addr": "10.0.0.1",
         "master_port": 29600,
         "host_ip": "10.0.0.1",
+        "apart": [],
+        "together": "-e llm_serial=2 -l llm-01,llm-02",
     }
     args = found["args"]
     assert {name: args.get(name) for name in ("nnodes", "node-rank", "master-addr")} == {
@@ -121,3 +124,34 @@ def test_tensor_parallelism_over_hosts_is_a_warning_with_the_better_split():
     (warning,) = [verdict for verdict in result.verdicts if verdict.check == "vllm_group"]
     assert "tensor_parallel_size 1 with pipeline_parallel_size 2" in warning.evidence
     assert not [v for v in grouped().verdicts if v.check == "vllm_group"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "pids", "apart", "refused"),
+    [
+        (("llm-01", "llm-02"), (), [], False),
+        (("llm-02", "llm-01", "llm-03"), (), [], False),
+        (("llm-01",), (), ["llm-02"], True),
+        (("llm-01",), (42,), ["llm-02"], False),
+        ((), (), [], False),
+    ],
+)
+def test_a_group_is_started_by_a_batch_that_holds_all_of_it(batch, pids, apart, refused):
+    result = grouped(batch=batch, pids=pids)
+    if refused:
+        assert told(result) == [
+            (
+                "a.service.group.hosts",
+                "llm-02 not in this batch (llm-01), while citadel-llm@a.service doesn't run here",
+                "all 2 hosts in one batch, for a group starts as a whole:"
+                " -e llm_serial=2 -l llm-01,llm-02",
+            )
+        ]
+    else:
+        assert told(result) == []
+        assert result.services[0]["group"]["apart"] == apart
+
+
+def test_a_service_of_one_host_needs_no_batch():
+    result = make(service(max_model_len=8192), batch=("llm-09",))
+    assert (told(result), result.services[0]["group"]) == ([], {})

@@ -101,8 +101,12 @@ def hub(answers):
     asked = []
 
     def fetch(method, url):
-        asked.append((method, url.replace(BASE, "")))
-        return answers.get((method, url.replace(BASE, "")))
+        key = (method, url.replace(BASE, ""))
+        asked.append(key)
+        answer = answers.get(key, files.FetchError("answered 404 Not Found", 404))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     return fetch, asked
 
@@ -117,6 +121,7 @@ def test_the_hub_s_index_tells_the_size():
     )
     found = files.look(absent(), HUB, fetch)
     assert (found.weights, found.config, found.present) == (16 * GIB, LLAMA_31_8B, False)
+    assert found.notes == ()
     assert len(asked) == 2
 
 
@@ -124,6 +129,7 @@ def test_a_single_file_tells_its_size_by_its_header():
     fetch, _asked = hub({("HEAD", "/model.safetensors"): (b"", {"x-linked-size": "12"})})
     found = files.look(absent(), HUB, fetch)
     assert (found.weights, found.config) == (12, None)
+    assert found.notes == (f"GET {BASE}/config.json: answered 404 Not Found",)
 
 
 def test_a_declared_size_comes_before_the_hub_s_and_no_hub_is_not_asked():
@@ -135,10 +141,41 @@ def test_a_declared_size_comes_before_the_hub_s_and_no_hub_is_not_asked():
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize("index", [b"<html>", b"[]", b"{}", b'{"metadata": null}'])
-def test_a_hub_that_gives_no_index_leaves_the_size_unknown(index):
-    fetch, _asked = hub({("GET", "/model.safetensors.index.json"): (index, {})})
-    assert files.look(absent(), HUB, fetch).weights is None
+@pytest.mark.parametrize(
+    ("index", "why"),
+    [
+        (b"<html>", "the answer is no JSON"),
+        (b"[]", "the answer is no mapping"),
+        (b"{}", "it names no total_size"),
+        (b'{"metadata": null}', "it names no total_size"),
+        (b'{"metadata": {"total_size": "big"}}', "the size is 'big'"),
+    ],
+)
+def test_a_hub_that_gives_no_index_leaves_the_size_unknown_and_that_is_said(index, why):
+    fetch, _asked = hub(
+        {
+            ("GET", "/config.json"): (b"{}", {}),
+            ("GET", "/model.safetensors.index.json"): (index, {}),
+        }
+    )
+    found = files.look(absent(), HUB, fetch)
+    assert found.weights is None
+    assert found.notes[0].startswith(f"GET {BASE}/model.safetensors.index.json: {why}")
+
+
+def test_a_hub_that_does_not_answer_is_asked_once():
+    silence = files.FetchError("no answer (timed out)")
+    fetch, asked = hub({("GET", "/config.json"): silence})
+    found = files.look(absent(), HUB, fetch)
+    assert found.notes == (f"GET {BASE}/config.json: no answer (timed out)",)
+    assert len(asked) == 1
+
+
+def test_notes_hold_no_credentials():
+    fetch, _asked = hub({})
+    found = files.look(absent(), "https://me:s3cr3t@hub.example", fetch)
+    assert "s3cr3t" not in "".join(found.notes)
+    assert "GET https://***@hub.example/org/x" in found.notes[0]
 
 
 def test_a_file_is_no_model(tmp_path):

@@ -371,3 +371,15 @@ def test_fields_that_mean_nothing_to_a_build_are_a_warning(build, ignored):
     result = make(small(gpus=[0], kv_cache_gb=1), build=build)
     found = [v for v in result.verdicts if v.check == "vllm_ignored_field"]
     assert [(v.status, v.value) for v in found] == [("WARN", name) for name in ignored]
+
+
+def test_what_the_hub_did_not_tell_is_said_with_address_and_answer():
+    note = "GET https://hub.example/org/x/resolve/0/config.json: answered 401 Unauthorized"
+    declared = small(source={"hub": "org/x", "revision": "0" * 40}, weights_bytes=GIB)
+    del declared["model"]["path"]
+    result = make(declared, files={"a": ModelFiles(False, GIB, None, "declared", notes=(note,))})
+    assert told(result) == []
+    said = {verdict.check: (verdict.status, verdict.evidence) for verdict in result.verdicts}
+    assert said["vllm_hub"] == ("WARN", note)
+    assert said["vllm_fit"][0] == "WARN"
+    assert f"config.json can't be read yet: {note}" in said["vllm_fit"][1]

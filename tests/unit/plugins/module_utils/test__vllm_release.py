@@ -33,10 +33,12 @@ class Host:
         self.fail, self.output, self.kill = fail, output, kill
         self.version, self.check = version, check
         self.calls = []
+        self.environments = {}
 
-    def run(self, argv):
+    def run(self, argv, environment):
         line = " ".join(argv)
         self.calls.append(line)
+        self.environments[line] = dict(environment)
         if self.kill and self.kill in line:
             raise KeyboardInterrupt
         if self.fail and self.fail in line:
@@ -88,18 +90,62 @@ def test_a_version_that_is_none_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("params", "options"),
+    ("params", "options", "variables"),
     [
-        ({}, ()),
-        ({"wheelhouse": "/w", "index_url": "x"}, ("--no-index", "--find-links", "/w")),
+        ({}, (), {}),
+        ({"wheelhouse": "/w", "index_url": "x"}, ("--no-index", "--find-links", "/w"), {}),
+        ({"index_url": "a"}, (), {"PIP_INDEX_URL": "a"}),
         (
-            {"index_url": "a", "extra_index_urls": ["b"]},
-            ("--index-url", "a", "--extra-index-url", "b"),
+            {"index_url": "a", "extra_index_urls": ["b", "c"]},
+            (),
+            {"PIP_INDEX_URL": "a", "PIP_EXTRA_INDEX_URL": "b c"},
         ),
     ],
 )
-def test_where_packages_come_from(params, options):
+def test_where_packages_come_from(params, options, variables):
     assert release.index_options(params) == options
+    assert release.index_environment(params) == variables
+
+
+def test_an_index_with_spaces_is_refused_without_its_password():
+    with pytest.raises(HostError, match="wanted an address without spaces") as refused:
+        release.index_environment({"extra_index_urls": ["https://me:secret@host/a b"]})
+    assert "secret" not in str(refused.value)
+
+
+SECRET = {
+    "index_url": "https://me:s3cr3t@host/simple",
+    "extra_index_urls": ["https://me:0th3r@host/more"],
+}
+
+
+def test_credentials_of_an_index_are_in_no_command_line_and_in_pip_s_environment_alone(tmp_path):
+    want = wanted(
+        tmp_path,
+        index=release.index_options(SECRET),
+        environment=release.index_environment(SECRET),
+    )
+    host = Host()
+    build(want, host)
+    given = {line: found for line, found in host.environments.items() if found}
+    assert [" install " in line for line in given] == [True]
+    assert list(given.values()) == [
+        {
+            "PIP_INDEX_URL": SECRET["index_url"],
+            "PIP_EXTRA_INDEX_URL": SECRET["extra_index_urls"][0],
+        }
+    ]
+    told = " ".join(host.calls) + repr(want) + json.dumps(release.read_stamp(want.path))
+    assert "s3cr3t" not in told
+    assert "0th3r" not in told
+
+
+def test_credentials_of_an_index_are_in_no_message(tmp_path):
+    output = "ERROR: 401 for https://me:p@s3cr3t@host/simple/vllm/ and http://host/x@y"
+    with pytest.raises(HostError) as refused:
+        build(wanted(tmp_path), Host(fail="install", output=output))
+    assert "ERROR: 401 for https://***@host/simple/vllm/ and http://host/x@y." in str(refused.value)
+    assert "s3cr3t" not in str(refused.value)
 
 
 def test_a_release_is_built_proven_and_named(tmp_path):
@@ -198,9 +244,56 @@ def test_links_and_memories_keep_a_release(tmp_path):
     (folder / "previous").mkdir(parents=True)
     (folder / "release").symlink_to("/v/new")
     (folder / "previous" / "state.json").write_text(json.dumps({"release": "/v/old"}))
+    (folder / "rollback.json").write_text(json.dumps({"release": "/v/back"}))
     (tmp_path / "bare").mkdir()
-    assert release.used_releases(str(tmp_path)) == {"/v/new", "/v/old"}
-    assert release.used_releases(str(tmp_path / "none")) == set()
+    assert release.used_releases(str(tmp_path)) == ({"/v/new", "/v/old", "/v/back"}, [])
+    assert release.used_releases(str(tmp_path / "none")) == (set(), [])
+
+
+@pytest.mark.parametrize("text", ["", '{"release": "/v/o', "[]", "\udcff"])
+def test_a_memory_that_cannot_be_read_is_named(tmp_path, text):
+    (tmp_path / "tiny" / "good").mkdir(parents=True)
+    path = tmp_path / "tiny" / "good" / "state.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    used, unreadable = release.used_releases(str(tmp_path))
+    assert used == set()
+    assert [line.startswith(f"{path}: ") for line in unreadable] == [True]
+
+
+DAMAGED = ["", '{"made": 100.0, "ver', "[]", '"x"', "\udcff"]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_release_with_a_damaged_stamp_is_made_anew_beside_itself(tmp_path, text):
+    want = wanted(tmp_path)
+    build(want, Host())
+    stamp = tmp_path / want.name / release.STAMP
+    stamp.write_bytes(text.encode(errors="surrogateescape"))
+    found = release.read_stamp(want.path)
+    [step] = release.plan_present(want, found, release.leftovers(str(tmp_path)))
+    assert (found, step["action"], step["target"]) == ({}, "rebuild", want.path)
+    assert "hx-release.json can't be read" in release.sentences([step])[0]
+
+    class Watching(Host):
+        """Services may be started from the old one as long as there is no new one."""
+
+        def run(self, argv, environment):
+            assert os.path.exists(f"{want.path}/bin/python")
+            return super().run(argv, environment)
+
+    assert build(want, Watching()) == release.read_stamp(want.path)
+    assert os.listdir(tmp_path) == [want.name]
+
+
+@pytest.mark.parametrize("text", [*DAMAGED, '{"made": null}', '{"made": "yesterday"}'])
+def test_a_release_with_a_damaged_stamp_goes_first_and_only_unused(tmp_path, text):
+    want = wanted(tmp_path)
+    build(want, Host())
+    (tmp_path / want.name / release.STAMP).write_bytes(text.encode(errors="surrogateescape"))
+    (tmp_path / "not-ours").mkdir()
+    listed = release.list_releases(str(tmp_path))
+    assert listed == [(want.path, 0.0)]
+    assert release.plan_pruned(listed, [want.path], 0) == []
 
 
 def test_a_removal_takes_the_name_first(tmp_path, monkeypatch):

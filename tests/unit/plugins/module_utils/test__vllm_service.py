@@ -10,7 +10,10 @@ import pytest
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _vllm_service as service
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
-from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_service_memory import Kept
+from ansible_collections.hx_infra.llm.plugins.module_utils._vllm_service_memory import (
+    Kept,
+    Memory,
+)
 
 UNIT = "citadel-llm@tiny.service"
 RUNNING = {
@@ -41,6 +44,8 @@ def declared(**changes):
         ({}, {**RUNNING, "UnitFileState": "disabled"}, "/v/a", [], ["enable"]),
         ({}, {**RUNNING, "UnitFileState": "generated"}, "/v/a", [], []),
         ({"release": ""}, RUNNING, "", [], []),
+        ({"release": ""}, RUNNING, "/v/a", [], ["switch_release", "restart"]),
+        ({"release": None}, RUNNING, "/v/a", [], []),
         (
             {"changed": True},
             {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""},
@@ -82,28 +87,78 @@ def test_a_link_that_changed_is_newer_although_its_target_is_old(tmp_path):
     assert service.newer_files([str(target), str(link)], since) == [str(link)]
 
 
-def kept(release="/v/a", content="1"):
-    return Kept(release, ({"path": "/c", "sha256": content},))
+def kept(release="/v/a", content="1", path="/c"):
+    return Kept(release, ({"path": path, "sha256": content},))
 
 
 @pytest.mark.parametrize(
-    ("good", "previous", "now", "name"),
+    ("good", "previous", "unfinished", "now", "name"),
     [
-        (kept(), kept("/v/0"), kept(), "previous"),
-        (kept(), None, kept(content="2"), "good"),
-        (kept(), kept("/v/0"), kept("/v/b"), "good"),
-        (None, kept("/v/0"), kept(), "previous"),
+        (kept(), kept("/v/0"), None, kept(), "previous"),
+        (kept(), None, None, kept(content="2"), "good"),
+        (kept(), kept("/v/0"), None, kept("/v/b"), "good"),
+        (None, kept("/v/0"), None, kept(), "previous"),
+        # Unfinished ones: files put back, files half put back, names exchanged already.
+        (kept(), kept("/v/0"), kept("/v/0"), kept("/v/0"), "previous"),
+        (kept(), kept("/v/0"), kept("/v/0"), kept("/v/0", "half"), "previous"),
+        (kept("/v/0"), kept(), kept("/v/0"), kept("/v/0"), "good"),
+        (kept(), kept("/v/0"), kept(), kept(), "good"),
+        # One that is remembered no more is over.
+        (kept(), kept("/v/0"), kept("/v/old"), kept(), "previous"),
     ],
 )
-def test_a_rollback_undoes_what_never_served_first(good, previous, now, name):
-    found, steps = service.plan_restored(declared(), good, previous, now, "llm-01")
+def test_a_rollback_goes_on_with_one_that_was_begun_then_undoes_what_never_served(
+    good, previous, unfinished, now, name
+):
+    memory = Memory(good, previous, unfinished)
+    found, steps = service.plan_restored(declared(), RUNNING, memory, now, "llm-01")
     assert found == name
-    assert [step["action"] for step in steps] == ["restore", "reload_systemd", "restart"]
+    actions = [step["action"] for step in steps]
+    assert actions == ["stop", "restore", "reload_systemd", "start"]
+
+
+@pytest.mark.parametrize(
+    ("state", "path", "actions"),
+    [
+        (STOPPED, "/c", ["restore", "reload_systemd", "start"]),
+        (
+            {**STOPPED, "UnitFileState": "generated"},
+            "/c",
+            ["restore", "reload_systemd", "enable", "start"],
+        ),
+        (
+            {**STOPPED, "UnitFileState": "disabled"},
+            "/etc/containers/systemd/a@b.container",
+            ["restore", "reload_systemd", "start"],
+        ),
+    ],
+)
+def test_a_rollback_enables_what_does_not_carry_its_own_enabling(state, path, actions):
+    memory = Memory(kept(), kept("/v/0", path=path))
+    _name, steps = service.plan_restored(declared(), state, memory, kept(), "llm-01")
+    assert [step["action"] for step in steps] == actions
 
 
 def test_without_an_earlier_state_there_is_no_rollback():
-    with pytest.raises(HostError, match="no earlier state that served"):
-        service.plan_restored(declared(), kept(), None, kept(), "llm-01")
+    memory = Memory(kept(), damage=("/f is damaged (x).",))
+    with pytest.raises(HostError, match=r"no earlier state that served.* /f is damaged"):
+        service.plan_restored(declared(), RUNNING, memory, kept(), "llm-01")
+
+
+READY = '{"url": "http://h:1", "port": 1, "models": ["m"], "key_file": "", "own_process": false}'
+
+
+def test_what_is_written_for_the_probe_tells_where_a_service_answers():
+    found = service.endpoint_of(READY.encode())
+    assert found == service.Endpoint("http://h:1", 1, ("m",), "", False)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", READY[:40], "[]", "null", "{}", '{"url": "", "port": "x", "models": []}']
+)
+def test_what_is_no_such_file_any_more_is_told_and_not_guessed(text):
+    with pytest.raises(ValueError, match=r"^\w+Error: "):
+        service.endpoint_of(text.encode())
 
 
 def test_a_removal_names_what_is_there_and_nothing_else(tmp_path):

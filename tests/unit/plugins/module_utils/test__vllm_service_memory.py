@@ -116,7 +116,38 @@ def test_content_of_a_remembered_file(service):
     assert memory.content(service.folder, memory.PREVIOUS, str(service.file)) == b""
 
 
+def test_a_kill_in_the_middle_of_an_exchange_leaves_both_states(service, monkeypatch):
+    real = os.rename
+    for moment in range(3):
+        service.become("one", "/v/1")
+        service.remember()
+        service.become("two", "/v/2")
+        service.remember()
+        left = [moment]
+
+        def rename(source, target, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            real(source, target)
+
+        monkeypatch.setattr(memory.os, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            memory.swap(service.folder)
+        monkeypatch.setattr(memory.os, "rename", real)
+        found = memory.recall(service.folder)
+        exchanged = ("/v/1", "/v/2") if moment else ("/v/2", "/v/1")
+        assert (found.good.release, found.previous.release) == exchanged
+        assert memory.content(service.folder, memory.GOOD, str(service.file)) == (
+            b"one" if moment else b"two"
+        )
+        memory.put_back(service.folder, memory.GOOD, service.paths)  # which finishes it
+        assert not os.path.exists(f"{service.folder}/swap")
+        assert service.now()[1] == exchanged[0]
+
+
 def test_no_release_means_no_link(service):
+    memory.place_release(service.folder, "/v/1")
     memory.place_release(service.folder, "")
     assert not os.path.lexists(memory.link_of(service.folder))
     with pytest.raises(FileNotFoundError):

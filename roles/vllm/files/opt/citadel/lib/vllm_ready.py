@@ -132,11 +132,14 @@ def wait(settings: dict[str, Any], pid: int) -> str:
 
 def main() -> int:
     """Read the settings and wait."""
-    with open(sys.argv[1], encoding="utf-8") as stream:
-        settings = json.load(stream)
-    if not settings["models"]:  # a member of a group, which answers no requests
-        return 0
-    missing = wait(settings, int(os.environ["MAINPID"]))
+    try:
+        with open(sys.argv[1], encoding="utf-8") as stream:
+            settings = json.load(stream)
+        if not settings["models"]:  # a member of a group, which answers no requests
+            return 0
+        missing = wait(settings, int(os.environ["MAINPID"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        missing = f"{sys.argv[1]} doesn't say what to wait for ({error!r}); run vllm.yml again"
     if missing:
         print(f"hx_infra.llm: {missing}", file=sys.stderr)
         return 1
