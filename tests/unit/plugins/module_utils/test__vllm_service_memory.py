@@ -116,6 +116,20 @@ def test_content_of_a_remembered_file(service):
     assert memory.content(service.folder, memory.PREVIOUS, str(service.file)) == b""
 
 
+def killed_at(moment):
+    """Return a rename that works so many times."""
+    real = os.rename
+    left = [moment]
+
+    def rename(source, target):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    return rename
+
+
 def test_a_kill_in_the_middle_of_an_exchange_leaves_both_states(service, monkeypatch):
     real = os.rename
     for moment in range(3):
@@ -123,15 +137,7 @@ def test_a_kill_in_the_middle_of_an_exchange_leaves_both_states(service, monkeyp
         service.remember()
         service.become("two", "/v/2")
         service.remember()
-        left = [moment]
-
-        def rename(source, target, left=left):
-            left[0] -= 1
-            if left[0] < 0:
-                raise KeyboardInterrupt
-            real(source, target)
-
-        monkeypatch.setattr(memory.os, "rename", rename)
+        monkeypatch.setattr(memory.os, "rename", killed_at(moment))
         with pytest.raises(KeyboardInterrupt):
             memory.swap(service.folder)
         monkeypatch.setattr(memory.os, "rename", real)
