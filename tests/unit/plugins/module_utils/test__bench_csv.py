@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 
 import pytest
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _bench_csv as bench
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_ollama import Sample
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_job import Sample
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 
 ROW = bench.Baseline("2026-08-20T12:00:00Z", "qwen3:1.7b", 1640.0, 128.714)
@@ -36,17 +38,27 @@ def test_the_baseline_file_byte_for_byte(path):
 
 
 def test_the_results_file_byte_for_byte_with_zero_durations(path):
-    full = Sample("qwen3:1.7b", 1, "2026-08-20T12:00:00Z")
+    full = Sample(1, "qwen3:1.7b", started_at="2026-08-20T12:00:00.999Z", latency_ms=600.0)
     full.total_duration_ms, full.prompt_tokens, full.prompt_eval_ms = 512.3456, 26, 40.5
     full.gen_tokens, full.gen_eval_ms, full.tokens_per_s = 64, 497.2, 128.72
-    bare = Sample("qwen3:1.7b", 2, "2026-08-20T12:00:01Z")
-    failed = Sample("qwen3:1.7b", 3, "2026-08-20T12:00:02Z", error_kind="timeout")
+    bare = Sample(2, "qwen3:1.7b", started_at="2026-08-20T12:00:01.000Z", latency_ms=600.0)
+    bare.total_duration_ms = 0.0
+    failed = Sample(3, "qwen3:1.7b", started_at="2026-08-20T12:00:02Z", error_kind="timeout")
     bench.append_results(path, [full, bare, failed])
     assert content(path) == (
         b"timestamp,model,iter,total_duration_ms,prompt_tokens,prompt_eval_ms,"
         b"gen_tokens,gen_eval_ms,tokens_per_s\n"
         b"2026-08-20T12:00:00Z,qwen3:1.7b,1,512.35,26,40.50,64,497.20,128.72\n"
         b"2026-08-20T12:00:01Z,qwen3:1.7b,2,0.00,0,0.00,0,0.00,0.00\n"
+    )
+
+
+def test_a_server_without_durations_gets_the_clients_total(path):
+    openai = Sample(1, "m", started_at="2026-08-20T12:00:00.123+02:00", latency_ms=512.3456)
+    openai.prompt_tokens, openai.gen_tokens, openai.tokens_per_s = 26, 64, 128.72
+    bench.append_results(path, [openai])
+    assert content(path).endswith(
+        b"\n2026-08-20T12:00:00+02:00,m,1,512.35,26,0.00,64,0.00,128.72\n"
     )
 
 
@@ -107,6 +119,18 @@ def test_a_directory_that_is_not_there_is_named(tmp_path):
         bench.append_baselines(str(tmp_path / "gone" / "baseline.csv"), [ROW])
 
 
+def test_a_writer_waits_for_the_one_that_has_the_file(path):
+    bench.append_baselines(path, [ROW])
+    writer = threading.Thread(target=bench.append_baselines, args=(path, [ROW]))
+    with open(path, "rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        writer.start()
+        writer.join(0.2)
+        assert len(stream.read().splitlines()) == 2
+    writer.join(10)
+    assert len(content(path).splitlines()) == 3
+
+
 def test_writers_at_the_same_time_lose_and_mix_nothing(path):
     rows = [bench.Baseline("t", f"m{number}", number, number) for number in range(8)]
     threads = [
@@ -122,6 +146,41 @@ def test_writers_at_the_same_time_lose_and_mix_nothing(path):
     lines = content(path).decode().splitlines()
     assert lines[0] == bench.BASELINE_HEADER
     assert sorted(lines[1:]) == sorted(row.row() for row in rows for _turn in range(25))
+
+
+@pytest.mark.parametrize(
+    "call", [lambda path: bench.append_baselines(path, [ROW]), bench.read_baselines]
+)
+def test_a_link_in_the_files_place_is_refused(path, tmp_path, call):
+    other = tmp_path / "shadow"
+    other.write_text(f"{bench.BASELINE_HEADER}\n")
+    os.symlink(other, path)
+    with pytest.raises(HostError, match=r"baseline.csv is a symbolic link"):
+        call(path)
+    assert other.read_text() == f"{bench.BASELINE_HEADER}\n"
+
+
+def test_a_link_to_nowhere_creates_nothing(path, tmp_path):
+    os.symlink(tmp_path / "new", path)
+    with pytest.raises(HostError, match="symbolic link"):
+        bench.append_baselines(path, [ROW])
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "call", [lambda path: bench.append_baselines(path, [ROW]), bench.read_baselines]
+)
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_without_waiting(path, make, call):
+    make(path)
+    with pytest.raises(HostError, match=r"baseline.csv"):
+        call(path)
+
+
+def test_a_baseline_of_a_measurement_is_to_the_second():
+    metrics = {"ttft_ms": {"median": 1.0}, "tokens_per_s": {"median": 2.0}}
+    row = bench.baseline_of("m", "2026-08-20T12:00:00.123Z", metrics)
+    assert row == bench.Baseline("2026-08-20T12:00:00Z", "m", 1.0, 2.0)
 
 
 @pytest.mark.parametrize(("ttft", "rate"), [(None, 1.0), (1.0, None)])

@@ -5,38 +5,21 @@
 from __future__ import annotations
 
 import pytest
+from bench_samples import good, measured, sample
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _bench_judge as bench
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_csv import Baseline
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_load import Measurement
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_ollama import Sample
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_metrics import metrics_of
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 
-
-def sample(number=1, ttft=100.0, rate=50.0, error="", **more):
-    return Sample(
-        "m",
-        number,
-        ttft_ms=None if error else ttft,
-        latency_ms=1000.0,
-        load_ms=2.0,
-        prompt_tokens=20,
-        prompt_eval_ms=40.0,
-        gen_tokens=0 if error else 50,
-        tokens_per_s=None if error else rate,
-        error_kind=error,
-        error=f"it was {error}" if error else "",
-        **more,
-    )
+GOOD = good()
 
 
-def measured(*samples, **more):
-    return Measurement("m", list(samples), wall_s=2.0, **more)
-
-
-def judged(measurement, limits=None, baseline=None):
-    metrics = bench.metrics_of(measurement)
-    verdicts = bench.judge_model(measurement, metrics, limits or bench.Limits(), baseline)
+def judged(measurement, limits=None, baseline=None, validity=None):
+    limits = limits or bench.Limits()
+    metrics = metrics_of(measurement, limits.slo.get("m"))
+    verdicts = bench.judge_model(measurement, metrics, limits, baseline, validity)
+    assert {verdict.subject for verdict in verdicts} == {"m"}
     return {verdict.check: verdict for verdict in verdicts}
 
 
@@ -44,30 +27,8 @@ def statuses(*args, **more):
     return {check: verdict.status for check, verdict in judged(*args, **more).items()}
 
 
-GOOD = measured(
-    sample(1, rate=50), sample(2, rate=52), sample(3, rate=51), warmup=[sample(ttft=900)]
-)
-
-
-def test_metrics():
-    metrics = bench.metrics_of(GOOD)
-    assert metrics["tokens_per_s"]["median"] == 51
-    assert metrics["ttft_ms"]["median"] == 100
-    assert metrics["prompt_tokens_per_s"]["median"] == 500
-    assert (metrics["load_ms"], metrics["cold_ttft_ms"]) == (2.0, 900.0)
-    assert (metrics["total_tokens_per_s"], metrics["requests_per_s"]) == (75.0, 1.5)
-    assert (metrics["tokens_from"], metrics["rate_from"]) == (["server"], ["server"])
-
-
-def test_failed_requests_are_counted_not_averaged():
-    metrics = bench.metrics_of(measured(sample(1), sample(2, error="timeout")))
-    assert metrics["ttft_ms"]["count"] == 1
-
-
-def test_nothing_measured_gives_no_figures_and_no_pass():
+def test_nothing_measured_is_no_pass():
     empty = measured(not_sent=3, warmup=[sample(error="connection")])
-    assert bench.metrics_of(empty)["ttft_ms"]["median"] is None
-    assert bench.errors_of(empty) == {"connection": 1, "not_sent": 3}
     assert statuses(empty) == {
         "answered": "FAIL",
         "out_of_memory": "PASS",
@@ -77,7 +38,9 @@ def test_nothing_measured_gives_no_figures_and_no_pass():
 
 
 def test_a_sound_measurement_passes():
-    assert set(statuses(GOOD).values()) == {"PASS"}
+    assert statuses(GOOD) == dict.fromkeys(
+        ("answered", "out_of_memory", "server_errors", "stability"), "PASS"
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,6 +72,50 @@ def test_objectives(slo, wanted):
 
 
 @pytest.mark.parametrize(
+    ("slo", "check", "status", "value"),
+    [
+        ({"tpot_ms": 19.7}, "tpot", "PASS", 19.608),
+        ({"tpot_ms": 19.5}, "tpot", "FAIL", 19.608),
+        ({"latency_ms": 1000.0}, "latency", "PASS", 1000.0),
+        ({"latency_ms": 999.0}, "latency", "FAIL", 1000.0),
+        ({"itl_p99_ms": 590.0}, "itl_p99", "PASS", 582.6),
+        ({"itl_p99_ms": 580.0}, "itl_p99", "FAIL", 582.6),
+        ({"target_throughput_rps": 1.5}, "throughput", "PASS", 1.5),
+        ({"target_throughput_rps": 1.6}, "throughput", "FAIL", 1.5),
+        ({"goodput_rps": 1.0, "tokens_per_s": 51.0}, "goodput", "PASS", 1.0),
+        ({"goodput_rps": 1.1, "tokens_per_s": 51.0}, "goodput", "FAIL", 1.0),
+        ({"goodput_rps": 1.1}, "goodput", "FAIL", None),  # nothing says what is good
+    ],
+)
+def test_further_objectives(slo, check, status, value):
+    found = judged(GOOD, bench.Limits(slo={"m": slo}))[check]
+    assert (found.status, found.value) == (status, value)
+
+
+def test_an_objective_may_hold_for_a_percentile():
+    run = measured(*[sample(number, ttft=float(number), rate=number) for number in range(1, 102)])
+    slo = {"ttft_ms": 96.0, "tokens_per_s": 6.0, "slo_percentile": "p95"}
+    found = judged(run, bench.Limits(slo={"m": slo}, cv_percent=0))
+    assert (found["ttft"].value, found["ttft"].status) == (96.0, "PASS")
+    # 95 % of the requests are at least this fast.
+    assert (found["tokens_per_s"].value, found["tokens_per_s"].status) == (6.0, "PASS")
+    assert found["tokens_per_s"].evidence == "p5 of 101 requests"
+    stricter = {**slo, "slo_percentile": "p99"}
+    assert statuses(run, bench.Limits(slo={"m": stricter}))["ttft"] == "FAIL"
+
+
+def test_a_percentile_that_is_none_is_refused():
+    with pytest.raises(HostError, match="'p42', wanted one of p50, p90, p95, p99"):
+        judged(GOOD, bench.Limits(slo={"m": {"slo_percentile": "p42"}}))
+
+
+def test_no_request_answered_meets_no_objective():
+    slo = {"ttft_ms": 1.0, "itl_p99_ms": 1.0, "target_throughput_rps": 1.0}
+    found = statuses(measured(sample(1, error="timeout")), bench.Limits(slo={"m": slo}))
+    assert (found["ttft"], found["itl_p99"], found["throughput"]) == ("FAIL",) * 3
+
+
+@pytest.mark.parametrize(
     ("rates", "limit", "status"),
     [
         ((50, 51, 52), 20.0, "PASS"),
@@ -130,9 +137,21 @@ def test_stability(rates, limit, status):
         (79.0, 65.0, ("WARN", "WARN")),
     ],
 )
-def test_comparison_with_the_baseline(ttft, rate, wanted):
+def test_comparison_with_the_first_baseline(ttft, rate, wanted):
     found = statuses(GOOD, baseline=Baseline("t", "m", ttft, rate))
     assert (found["ttft_vs_baseline"], found["tokens_per_s_vs_baseline"]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "fit"),
+    [("VALID", "PASS", True), ("UNRELIABLE", "WARN", True), ("INVALID", "FAIL", False)],
+)
+def test_trust(state, status, fit):
+    reasons = [] if state == "VALID" else ["2 requests, wanted 3", "GPU 0 was throttled"]
+    found = judged(GOOD, validity={"state": state, "reasons": reasons})
+    assert (found["trust"].status, found["trust"].value) == (status, state)
+    assert found["trust"].evidence == ("; ".join(reasons) or "no reason for doubt was found")
+    assert bench.fit_for_baseline(list(found.values())) is fit
 
 
 @pytest.mark.parametrize(
@@ -150,24 +169,12 @@ def test_only_a_sound_measurement_becomes_a_baseline(run, fit):
 
 
 def test_a_missed_objective_does_not_keep_a_baseline_from_being_recorded():
-    found = judged(GOOD, bench.Limits(slo={"m": {"ttft_ms": 1.0}}))
+    found = judged(GOOD, bench.Limits(slo={"m": {"ttft_ms": 1.0, "tpot_ms": 1.0}}))
     assert bench.fit_for_baseline(list(found.values()))
 
 
-def test_a_measurement_survives_its_way_through_a_result():
-    entry = {
-        "model": "m",
-        "samples": [s.as_dict() for s in GOOD.samples],
-        "warmup": [s.as_dict() for s in GOOD.warmup],
-        "wall_s": 2.0,
-        "not_sent": 0,
-        "metrics": {"gpu_ratio": 0.5},
-    }
-    again = bench.measurement_from(entry)
-    assert bench.metrics_of(again) == {**bench.metrics_of(GOOD), "gpu_ratio": 0.5}
-
-
-@pytest.mark.parametrize("entry", [{}, {"model": "m", "samples": [{"odd": 1}]}])
-def test_what_is_no_measurement_is_refused(entry):
-    with pytest.raises(HostError, match="no measurement"):
-        bench.measurement_from(entry)
+def test_where_a_limited_client_is_no_failure_it_still_makes_no_baseline():
+    invalid = {"state": "INVALID", "reasons": ["the client adds 9 ms"]}
+    verdict = bench.trust_verdict("a", invalid, "WARN")
+    assert (verdict.status, verdict.value) == ("WARN", "INVALID")
+    assert not bench.fit_for_baseline([verdict])

@@ -4,13 +4,31 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _bench_options, _bench_run
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_csv import BASELINE_HEADER
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_load import Measurement
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_ollama import Sample
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_entry import (
+    Known,
+    limits_of,
+    measured_entry,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_job import Sample
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_measure import Measurement
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_session import Session
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_shapes import Stage
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+
+ENGINE = {"name": "ollama", "version": "0.11.4", "digests": {"a": "d1", "b": "d2"}}
+FACTS = {"engine": ENGINE, "prompts": ["why?"], "gpus": [], "driver": ""}
+
+
+def suboptions(name, **given):
+    spec = _bench_options.ARGUMENT_SPEC[name]["options"]
+    return {**{key: option.get("default") for key, option in spec.items()}, **given}
 
 
 def params(**more):
@@ -23,20 +41,50 @@ def params(**more):
 
 def measurement(model, rates=(50.0, 51.0, 52.0), **more):
     samples = [
-        Sample(model, number, "now", 100.0, 900.0, gen_tokens=50, tokens_per_s=rate)
+        Sample(
+            number,
+            model,
+            ttft_ms=100.0,
+            latency_ms=900.0,
+            gen_tokens=50,
+            tokens_per_s=rate,
+            started_at="2026-01-01T00:00:00.000Z",
+        )
         for number, rate in enumerate(rates, start=1)
     ]
-    return Measurement(model, samples, wall_s=2.0, **more)
+    return Measurement(
+        model,
+        Stage(requests=len(samples)),
+        samples,
+        wall_s=2.0,
+        begun_at="2026-01-01T00:00:00.000Z",
+        in_flight=1,
+        **more,
+    )
 
 
 @pytest.fixture
 def measured(monkeypatch):
+    """Let a session find these measurements instead of sending requests; returns its calls."""
     calls = []
 
     def install(*measurements):
-        monkeypatch.setattr(
-            _bench_run, "measure", lambda given: calls.append(given) or list(measurements)
-        )
+        def measure(session):
+            calls.append(session)
+            known = Known(session._params, FACTS, *limits_of(session._params), {})
+            pairs = [
+                (
+                    one,
+                    measured_entry(
+                        one, calibration={}, server_truth={}, timeline=None, known=known
+                    ),
+                )
+                for one in measurements
+            ]
+            return pairs, FACTS, []
+
+        monkeypatch.setattr(Session, "measure", measure)
+        monkeypatch.setattr(Session, "facts", lambda _session: dict(FACTS))
         return calls
 
     return install
@@ -106,10 +154,9 @@ def test_a_broken_baseline_file_stops_before_any_request(tmp_path, measured):
     assert calls == []
 
 
-def test_what_was_measured_elsewhere_is_judged_and_recorded(tmp_path, measured, monkeypatch):
+def test_what_was_measured_elsewhere_is_judged_and_recorded(tmp_path, measured):
     measured(measurement("a"))
     elsewhere = _bench_run.run(params(), check_mode=False)["benchmark"]
-    monkeypatch.undo()
     path = tmp_path / "baseline.csv"
     result = _bench_run.run(
         params(measurements=elsewhere, baseline_file=str(path)), check_mode=False
@@ -123,7 +170,18 @@ def test_what_was_measured_elsewhere_is_judged_and_recorded(tmp_path, measured, 
     [
         ({"iterations": 0}, "iterations is 0, wanted at least 1"),
         ({"cv_limit": -1.0}, "cv_limit is -1, wanted at least 0"),
-        ({"concurrency": 4}, "concurrency is 4, wanted at most the number of iterations (3)"),
+        (
+            {"concurrency": 4, "iterations": 3},
+            "concurrency is 4, wanted at most the number of iterations (3)",
+        ),
+        ({"iterations": 10**6}, "iterations is 1000000, wanted at most 20000"),
+        ({"rate": 2.0}, "a schedule has no end, wanted iterations or duration"),
+        (
+            {"rate": 2.0, "duration": 5.0, "sweep": suboptions("sweep")},
+            "rate and sweep are both given",
+        ),
+        ({"sweep": suboptions("sweep", over="rate")}, "a schedule has no end"),
+        ({"baseline": suboptions("baseline", directory="/b")}, "neither compare nor set"),
         ({"prompts": []}, "prompts holds no or an empty prompt"),
         ({"prompts": [" "]}, "prompts holds no or an empty prompt"),
         ({"models": []}, "models is empty"),
@@ -133,6 +191,65 @@ def test_what_was_measured_elsewhere_is_judged_and_recorded(tmp_path, measured, 
 def test_wrong_options_are_named(option, message):
     (error,) = _bench_options.option_errors(params(**option))
     assert message in error
+
+
+def test_a_host_in_service_is_left_alone(measured):
+    calls = measured(measurement("a"))
+    for check_mode in (True, False):
+        with pytest.raises(HostError, match="takes requests of clients, wanted it drained"):
+            _bench_run.run(params(in_service=True), check_mode)
+    assert calls == []
+    _bench_run.run(params(in_service=True, allow_in_service=True), check_mode=False)
+    assert len(calls) == 1
+
+
+def test_check_mode_says_what_would_be_sent():
+    told = _bench_run.run(params(rate=2.0, duration=30.0), check_mode=True)["would_send"]
+    assert told == [
+        f"send requests for 30 s, 2 requests/s, poisson, at most 128 tokens each, to {model}"
+        " after 1 to warm up"
+        for model in ("a", "b")
+    ]
+
+
+def test_figures_survive_files_that_cannot_be_written(tmp_path, measured):
+    measured(measurement("a"), measurement("b"))
+    missing = str(tmp_path / "missing" / "results.csv")
+    result = _bench_run.run(params(results_file=missing), check_mode=False)
+    assert missing in result["problems"][0]
+    assert [entry["model"] for entry in result["benchmark"]] == ["a", "b"]
+
+
+def test_a_named_baseline_is_set_compared_and_not_replaced_by_chance(tmp_path, measured):
+    wanted = suboptions("baseline", directory=str(tmp_path), set="first")
+    measured(measurement("a"), measurement("b"))
+    predicted = _bench_run.run(params(baseline=wanted), check_mode=True)
+    assert list(tmp_path.iterdir()) == []
+    done = _bench_run.run(params(baseline=wanted), check_mode=False)
+    assert predicted["actions"] == done["actions"] != []
+    compare = suboptions("baseline", directory=str(tmp_path), compare="first")
+    measured(measurement("a", rates=(20.0, 21.0, 20.0)), measurement("b"))
+    result = _bench_run.run(params(baseline=compare), check_mode=False)
+    assert result["changed"] is False
+    [slower, same] = [
+        entry["comparison"]["metrics"]["tokens_per_s"] for entry in result["benchmark"]
+    ]
+    assert slower["change_percent"] < -50
+    assert slower["verdict"] != "PASS"
+    assert same["verdict"] == "PASS"
+    again = _bench_run.run(params(baseline=wanted), check_mode=False)
+    assert "another measurement of a" in again["problems"][0]
+    assert again["changed"] is False
+    with pytest.raises(HostError, match="another measurement of a"):
+        _bench_run.run(params(baseline=wanted), check_mode=True)
+
+
+def test_the_json_file_holds_the_run(tmp_path, measured):
+    measured(measurement("a"))
+    result = _bench_run.run(params(json_dir=str(tmp_path), host="llm-01"), check_mode=False)
+    whole = json.loads(Path(result["json_file"]).read_text(encoding="utf-8"))
+    assert (whole["host"], whole["entries"][0]["model"]) == ("llm-01", "a")
+    assert "key_file" not in whole["options"]
 
 
 def test_the_defaults_are_right():
