@@ -6,19 +6,23 @@
 """The two CSV files of a benchmark: baselines per model, and one row per request.
 
 Two writers may append to one file: each takes a lock, looks whether the header stands, and hands
-its rows to the system in one write to a file opened for appending.
+its rows to the system in one write to a file opened for appending. The files are written as root
+in directories that an engine's account may own: a link in their place is refused, not followed.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import io
 import os
+import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_ollama import Sample
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_job import Sample
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 
 BASELINE_HEADER = "timestamp,model,first_token_ms,tokens_per_s"
@@ -26,6 +30,8 @@ RESULTS_HEADER = (
     "timestamp,model,iter,total_duration_ms,prompt_tokens,prompt_eval_ms,"
     "gen_tokens,gen_eval_ms,tokens_per_s"
 )
+
+_FRACTION = re.compile(r"\.\d+(?=Z$|[+-]\d\d:\d\d$)")
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,17 @@ class Baseline:
 
 
 def results_row(sample: Sample) -> str:
-    """Return the nine-column row of a request; what the server left out is zero."""
+    """Return the nine-column row of a request; what the server left out is zero.
+
+    A server that tells no total, as those with OpenAI's API, gets the client's latency.
+    """
+    total_ms = sample.total_duration_ms
     return _row(
         [
-            sample.started_at,
+            whole_second(sample.started_at),
             sample.model,
-            str(sample.iteration),
-            f"{sample.total_duration_ms or 0:.2f}",
+            str(sample.number),
+            f"{(sample.latency_ms if total_ms is None else total_ms) or 0:.2f}",
             str(sample.prompt_tokens),
             f"{sample.prompt_eval_ms or 0:.2f}",
             str(sample.gen_tokens),
@@ -64,6 +74,11 @@ def results_row(sample: Sample) -> str:
             f"{sample.tokens_per_s or 0:.2f}",
         ]
     )
+
+
+def whole_second(timestamp: str) -> str:
+    """Cut the fraction from a time in RFC 3339: the users' files have none."""
+    return _FRACTION.sub("", timestamp)
 
 
 def parse_baselines(text: str, path: str) -> dict[str, Baseline]:
@@ -98,7 +113,9 @@ def parse_baselines(text: str, path: str) -> dict[str, Baseline]:
 def read_baselines(path: str) -> dict[str, Baseline]:
     """Return the baselines that a file holds; a missing file holds none."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        # Without O_NONBLOCK a named pipe in the file's place would hold the module up for ever.
+        descriptor = _open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with open(descriptor, encoding="utf-8") as stream:
             return parse_baselines(stream.read(), path)
     except FileNotFoundError:
         return {}
@@ -116,7 +133,7 @@ def append_rows(path: str, header: str, rows: Iterable[str], mode: int = 0o644) 
     if not lines:
         return
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+        descriptor = _open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, mode)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             start = _header_state(descriptor, header, path)
@@ -149,7 +166,22 @@ def baseline_of(model: str, timestamp: str, metrics: Mapping[str, Mapping]) -> B
     rate = metrics["tokens_per_s"]["median"]
     if first_token_ms is None or rate is None:
         return None
-    return Baseline(timestamp, model, first_token_ms, rate)
+    return Baseline(whole_second(timestamp), model, first_token_ms, rate)
+
+
+def _open(path: str, flags: int, mode: int = 0o644) -> int:
+    """Open a regular file, and nothing else that stands in its place."""
+    remedy = "Move it away or name another file."
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise HostError(f"{path} is a symbolic link, wanted a regular file.", remedy) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise HostError(f"{path} is no regular file, wanted one.", remedy)
+    return descriptor
 
 
 def _header_state(descriptor: int, header: str, path: str) -> str:

@@ -3,29 +3,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to hx_infra.llm: may change without notice.
 
-"""What a measurement means: its metrics, its verdicts, and whether it may become a baseline."""
+"""What a measurement means: its verdicts, and whether it may become a baseline."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_csv import Baseline
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_load import Measurement
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_ollama import (
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_job import (
     HTTP_5XX,
     OUT_OF_MEMORY,
-    Sample,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_stats import (
-    summarize,
-    tokens_per_second,
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_measure import Measurement
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_metrics import (
+    errors_of,
+    good_samples,
+    values_of,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_stats import percentile
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
     FAIL,
+    PASS,
     WARN,
     Verdict,
     at_least,
@@ -33,8 +34,18 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
     judge,
 )
 
-NOT_SENT = "not_sent"
 NOISE_FLOOR_MS = 20.0  # a first token that is this much later is nobody's regression
+
+PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
+INVALID = "INVALID"
+TRUST = {"VALID": PASS, "UNRELIABLE": WARN}
+# Check, key of the objective and of the figure, unit, whether it is a largest value.
+PER_REQUEST = (
+    ("ttft", "ttft_ms", "ms", True),
+    ("tokens_per_s", "tokens_per_s", "tokens/s", False),
+    ("tpot", "tpot_ms", "ms", True),
+    ("latency", "latency_ms", "ms", True),
+)
 
 
 @dataclass(frozen=True)
@@ -42,78 +53,42 @@ class Limits:
     """What a measurement is held against.
 
     Attributes:
-        slo: per model ``ttft_ms`` and ``tokens_per_s``; a missing one is not judged.
+        slo: objectives per model; a missing or empty one is not judged. ``ttft_ms``, ``tpot_ms``,
+            ``latency_ms`` (largest) and ``tokens_per_s`` (smallest) hold for the percentile that
+            ``slo_percentile`` names (p50); ``itl_p99_ms`` (largest), ``target_throughput_rps``
+            and ``goodput_rps`` (smallest) for the stage.
         cv_percent: largest coefficient of variation of tokens per second; 0 judges none.
-        tolerance_percent: how much worse than its baseline a model may be.
+        tolerance_percent: how much worse than its baseline in the CSV file a model may be.
+        invalid: status of a measurement that its client has limited.
     """
 
-    slo: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    slo: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cv_percent: float = 20.0
     tolerance_percent: float = 20.0
-
-
-def metrics_of(measured: Measurement) -> dict[str, Any]:
-    """Return the figures of a model; requests that failed are counted, not averaged."""
-    good = [sample for sample in measured.samples if not sample.error_kind]
-    tokens = sum(sample.gen_tokens for sample in good)
-    cold = next((sample for sample in measured.warmup if not sample.error_kind), None)
-    return {
-        "ttft_ms": summarize(_values(good, "ttft_ms")),
-        "latency_ms": summarize(_values(good, "latency_ms")),
-        "tokens_per_s": summarize(_values(good, "tokens_per_s")),
-        "prompt_tokens_per_s": summarize(_prompt_rates(good)),
-        "load_ms": _rounded(cold.load_ms if cold else None),
-        "cold_ttft_ms": _rounded(cold.ttft_ms if cold else None),
-        "total_tokens_per_s": _rounded(tokens_per_second(tokens, measured.wall_s)),
-        "requests_per_s": _rounded(len(good) / measured.wall_s if measured.wall_s > 0 else None),
-        "tokens_from": sorted({sample.tokens_from for sample in good}),
-        "rate_from": sorted({sample.rate_from for sample in good}),
-        "gpu_ratio": measured.gpu_ratio,
-    }
-
-
-def errors_of(measured: Measurement) -> dict[str, int]:
-    """Count errors by their kind, those of the warm-up among them."""
-    kinds = [sample.error_kind for sample in (*measured.warmup, *measured.samples)]
-    counted = Counter(kind for kind in kinds if kind)
-    if measured.not_sent:
-        counted[NOT_SENT] = measured.not_sent
-    return dict(sorted(counted.items()))
+    invalid: str = FAIL
 
 
 def judge_model(
-    measured: Measurement, metrics: Mapping[str, Any], limits: Limits, baseline: Baseline | None
+    measured: Measurement,
+    metrics: Mapping[str, Any],
+    limits: Limits,
+    baseline: Baseline | None,
+    validity: Mapping[str, Any] | None = None,
 ) -> list[Verdict]:
-    """Return the verdicts about one model."""
-    model = measured.model
+    """Return the verdicts about one model under one stage.
+
+    Those of a comparison with a named baseline are ``_bench_compare.comparison_verdicts``.
+    """
+    rate = metrics["tokens_per_s"]
     verdicts = _error_verdicts(measured)
-    ttft, rate = metrics["ttft_ms"], metrics["tokens_per_s"]
-    slo = limits.slo.get(model, {})
-    over = f"median of {rate['count']} requests"
-    if slo.get("ttft_ms"):
-        verdicts.append(
-            at_most(
-                "ttft", ttft["median"], slo["ttft_ms"] or 0, subject=model, unit="ms", evidence=over
-            )
-        )
-    if slo.get("tokens_per_s"):
-        verdicts.append(
-            at_least(
-                "tokens_per_s",
-                rate["median"],
-                slo["tokens_per_s"] or 0,
-                subject=model,
-                unit="tokens/s",
-                evidence=over,
-            )
-        )
+    verdicts += _objectives(measured, metrics, limits.slo.get(measured.model) or {})
     if limits.cv_percent:
         verdicts.append(
             at_most(
                 "stability",
                 rate["cv_percent"],
                 limits.cv_percent,
-                subject=model,
+                subject=measured.model,
                 unit="%",
                 evidence=f"coefficient of variation of tokens/s over {rate['count']} requests",
                 otherwise=WARN if rate["count"] < 2 else FAIL,
@@ -121,7 +96,21 @@ def judge_model(
         )
     if baseline is not None:
         verdicts += _against(baseline, metrics, limits.tolerance_percent)
+    if validity is not None:
+        verdicts.append(trust_verdict(measured.model, validity, limits.invalid))
     return verdicts
+
+
+def trust_verdict(model: str, validity: Mapping[str, Any], invalid: str = FAIL) -> Verdict:
+    """Return whether the figures may be relied on, as ``_bench_validity`` found."""
+    return Verdict(
+        "trust",
+        invalid if validity["state"] == INVALID else TRUST[validity["state"]],
+        subject=model,
+        value=validity["state"],
+        limit="VALID",
+        evidence="; ".join(validity["reasons"]) or "no reason for doubt was found",
+    )
 
 
 def fit_for_baseline(verdicts: Sequence[Verdict]) -> bool:
@@ -131,31 +120,94 @@ def fit_for_baseline(verdicts: Sequence[Verdict]) -> bool:
     should be.
     """
     soundness = ("answered", "out_of_memory", "server_errors", "stability")
-    return not any(v.check in soundness and v.status == FAIL for v in verdicts)
+    return not any(
+        (v.check in soundness and v.status == FAIL) or (v.check == "trust" and v.value == INVALID)
+        for v in verdicts
+    )
 
 
-def measurement_from(entry: Mapping[str, Any]) -> Measurement:
-    """Rebuild a measurement from a result, to judge what was measured elsewhere."""
-    try:
-        return Measurement(
-            model=entry["model"],
-            samples=[Sample(**sample) for sample in entry["samples"]],
-            warmup=[Sample(**sample) for sample in entry["warmup"]],
-            wall_s=float(entry["wall_s"]),
-            not_sent=int(entry["not_sent"]),
-            gpu_ratio=entry["metrics"]["gpu_ratio"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
+def _objectives(
+    measured: Measurement, metrics: Mapping[str, Any], slo: Mapping[str, Any]
+) -> list[Verdict]:
+    model, good = measured.model, good_samples(measured)
+    rank = slo.get("slo_percentile") or "p50"
+    if rank not in PERCENTILES:
         raise HostError(
-            f"measurements holds an entry that is no measurement: {error!r}.",
-            "Give the list that an earlier run returned as benchmark.",
-        ) from error
+            f"slo_percentile of {model} is {rank!r}, wanted one of {', '.join(PERCENTILES)}."
+        )
+    verdicts = []
+    for check, name, unit, largest in PER_REQUEST:
+        limit = slo.get(name)
+        if not limit:
+            continue
+        # Of a smallest value, the same share of the requests has to be above it.
+        percent = PERCENTILES[rank] if largest else 100 - PERCENTILES[rank]
+        values = values_of(good, name)
+        value = percentile(values, percent)
+        over = "median" if percent == 50 else f"p{percent}"
+        verdicts.append(
+            (at_most if largest else at_least)(
+                check,
+                None if value is None else round(value, 3),
+                limit,
+                subject=model,
+                unit=unit,
+                evidence=f"{over} of {len(values)} requests",
+            )
+        )
+    return verdicts + _stage_objectives(measured, metrics, slo)
+
+
+def _stage_objectives(
+    measured: Measurement, metrics: Mapping[str, Any], slo: Mapping[str, Any]
+) -> list[Verdict]:
+    model, gaps = measured.model, metrics["gap_ms"]
+    answered = f"{len(good_samples(measured))} answered requests in {measured.wall_s:.1f} s"
+    verdicts = []
+    if slo.get("itl_p99_ms"):
+        verdicts.append(
+            at_most(
+                "itl_p99",
+                gaps["p99"],
+                slo["itl_p99_ms"],
+                subject=model,
+                unit="ms",
+                evidence=f"p99 of {gaps['count']} gaps",
+            )
+        )
+    if slo.get("target_throughput_rps"):
+        verdicts.append(
+            at_least(
+                "throughput",
+                metrics["requests_per_s"],
+                slo["target_throughput_rps"],
+                subject=model,
+                unit="requests/s",
+                evidence=answered,
+            )
+        )
+    if slo.get("goodput_rps"):
+        share = metrics["slo_attainment"]
+        met = "no objective for requests is declared"
+        if share is not None:
+            met = f"{share * 100:.1f} % of the requests met every objective"
+        verdicts.append(
+            at_least(
+                "goodput",
+                metrics["goodput_per_s"],
+                slo["goodput_rps"],
+                subject=model,
+                unit="requests/s",
+                evidence=f"{answered}; {met}",
+            )
+        )
+    return verdicts
 
 
 def _error_verdicts(measured: Measurement) -> list[Verdict]:
     model, errors = measured.model, errors_of(measured)
     wanted = len(measured.samples) + measured.not_sent
-    answered = sum(1 for sample in measured.samples if not sample.error_kind)
+    answered = len(good_samples(measured))
     first = next((s.error for s in (*measured.warmup, *measured.samples) if s.error_kind), "")
     counted = ", ".join(f"{count} {kind}" for kind, count in errors.items())
     evidence = f"{counted}; first error: {first}" if first else counted
@@ -201,17 +253,3 @@ def _against(
             otherwise=WARN,
         ),
     ]
-
-
-def _values(samples: Sequence[Sample], name: str) -> list[float]:
-    values = [getattr(sample, name) for sample in samples]
-    return [value for value in values if value is not None]
-
-
-def _prompt_rates(samples: Sequence[Sample]) -> list[float]:
-    rates = [tokens_per_second(s.prompt_tokens, (s.prompt_eval_ms or 0) / 1000) for s in samples]
-    return [rate for rate in rates if rate is not None]
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

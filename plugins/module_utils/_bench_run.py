@@ -3,96 +3,229 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to hx_infra.llm: may change without notice.
 
-"""A benchmark from its options to its result: read the baselines, measure, judge, record."""
+"""A benchmark from its options to its result: measure, judge, record."""
 
 from __future__ import annotations
 
-import datetime
-import time
-import uuid
+import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_baselines import (
+    Record,
+    read_baseline,
+    record_of,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_csv import (
-    Baseline,
     append_baselines,
     append_results,
     baseline_of,
     read_baselines,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_judge import (
-    Limits,
-    errors_of,
-    fit_for_baseline,
-    judge_model,
-    measurement_from,
-    metrics_of,
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_entry import (
+    Known,
+    judge_entry,
+    limits_of,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_load import (
-    Load,
-    Measurement,
-    Tools,
-    run_load,
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_judge import fit_for_baseline
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_measure import Measurement
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_metrics import measurement_from
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_options import (
+    load_in_words,
+    stage_of,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_wire import http_prepare
-from ansible_collections.hx_infra.llm.plugins.module_utils._progress import ProgressWriter
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_promote import set_baseline
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_session import Session
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import write_atomic
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import as_dicts
 
 
-def timestamp() -> str:
-    """Return the time of day as RFC 3339 in UTC."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+def refuse_in_service(params: Mapping[str, Any]) -> None:
+    """Raise HostError when the host serves clients and nobody has allowed to load it."""
+    if params["in_service"] and not params["allow_in_service"]:
+        raise HostError(
+            f"{params['url']} takes requests of clients, wanted it drained: the load would slow"
+            " them down, and they would falsify the figures.",
+            "Drain it (playbooks/drain.yml), or say allow_in_service.",
+        )
 
 
-def measure(params: Mapping[str, Any]) -> list[Measurement]:
+def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Measure, judge and record.
+
+    ``problems`` of the result names what could not be written; the figures are there all the same.
+    """
+    path = params["baseline_file"]
+    first = read_baselines(path) if path else {}
+    due = [m["name"] for m in params["models"] if m["name"] not in first] if path else []
+    refuse_in_service(params)
+    if check_mode:
+        return _predicted(params, list(first), due)
+    limits, trust = limits_of(params)
+    session = Session(params)
+    measured, facts, sweeps = _measured(session, params)
+    known = Known(params, facts, limits, trust, first)
+    problems: list[str] = []
+    rows, records = [], []
+    entries = []
+    for measurement, entry in measured:
+        identity = judge_entry(entry, measurement, known)
+        sound = fit_for_baseline(entry["verdicts"])
+        if sound and measurement.model in due and measurement.model not in [r.model for r in rows]:
+            row = baseline_of(measurement.model, measurement.begun_at, entry["metrics"])
+            rows += [row] if row else []
+            entry["baseline_recorded"] = row is not None
+        if (params["baseline"] or {}).get("set"):
+            records += _record(measurement, entry, identity, params, problems)
+        entry["verdicts"] = as_dicts(entry["verdicts"])
+        entries.append(entry)
+    _keep(problems, lambda: append_baselines(path, rows))
+    if params["results_file"]:
+        samples = [sample for measurement, _entry in measured for sample in measurement.samples]
+        _keep(problems, lambda: append_results(params["results_file"], samples))
+    result = {**empty_result(params), **_result(params, list(first), [row.model for row in rows])}
+    if records:
+        _keep(problems, lambda: _merge(result, _set(params, records, check_mode=False)))
+    result["benchmark"] = entries
+    result["verdicts"] = [
+        verdict
+        for entry in entries
+        if not beyond_knee(entry, sweeps)
+        for verdict in entry["verdicts"]
+    ]
+    result["run"] = {**session.describe(facts), "sweeps": sweeps}
+    if params["json_dir"]:
+        _keep(problems, lambda: _write_json(params["json_dir"], result))
+    result["problems"] = problems
+    return result
+
+
+def empty_result(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of a run that has not begun."""
+    return {**_result(params, [], []), "run": {}, "json_file": "", "problems": []}
+
+
+def beyond_knee(entry: Mapping[str, Any], sweeps: list[dict[str, Any]]) -> bool:
+    """Tell whether an entry is a step of a sweep at a load over its knee.
+
+    A sweep goes on until an objective breaks: that it breaks there is no failure.
+    """
+    for sweep in sweeps:
+        if sweep["model"] == entry["model"] and sweep["knee"]:
+            return float(entry["stage"][sweep["over"]]) > float(sweep["knee"]["value"])
+    return False
+
+
+def _measured(
+    session: Session, params: Mapping[str, Any]
+) -> tuple[list[tuple[Measurement, dict[str, Any]]], dict[str, Any], list[dict[str, Any]]]:
     """Send the requests, or take what was measured elsewhere."""
-    if params["measurements"] is not None:
-        return [measurement_from(entry) for entry in params["measurements"]]
-    writer = ProgressWriter(params["progress_file"])
-    load = Load(
-        prompts=params["prompts"],
-        run_id=uuid.uuid4().hex[:8],
-        iterations=params["iterations"],
-        warmup=params["warmup"],
-        concurrency=params["concurrency"],
-        num_predict=params["num_predict"],
-        think=params["think"],
-        timeout_s=params["timeout"],
-        max_duration_s=params["max_duration"],
+    elsewhere = params["measurements"]
+    if elsewhere is None:
+        return session.measure()
+    facts = session.facts()
+    pairs = []
+    for entry in elsewhere:
+        facts["engine"] = (entry.get("asked") or {}).get("engine") or facts["engine"]
+        measurement = measurement_from(entry)
+        measurement.begun_at = str(entry.get("begun_at") or "")
+        measurement.in_flight = int(entry.get("in_flight") or 0)
+        pairs.append((measurement, dict(entry)))
+    return pairs, facts, session.sweeps_from(elsewhere)
+
+
+def _record(
+    measurement: Measurement,
+    entry: Mapping[str, Any],
+    identity: Any,
+    params: Mapping[str, Any],
+    problems: list[str],
+) -> list[Record]:
+    try:
+        return [
+            record_of(
+                measurement,
+                entry["metrics"],
+                entry["validity"],
+                identity,
+                params["baseline"]["accept_unreliable"],
+            )
+        ]
+    except HostError as error:
+        problems.append(str(error))
+        return []
+
+
+def _set(params: Mapping[str, Any], records: list[Record], *, check_mode: bool) -> dict[str, Any]:
+    wanted = params["baseline"]
+    return set_baseline(
+        wanted["directory"],
+        wanted["set"],
+        records,
+        replace=wanted["replace"],
+        check_mode=check_mode,
     )
-    tools = Tools(
-        prepare=http_prepare(
-            params["url"], ca_path=params["ca_path"], validate_certs=params["validate_certs"]
-        ),
-        clock=time.perf_counter,
-        timestamp=timestamp,
-        tell=lambda model, phase, done, total, note: writer.update(
-            model, phase, done, total, unit="requests", note=note
-        ),
-    )
-    return run_load([model["name"] for model in params["models"]], load, tools)
 
 
-def entry_of(measured: Measurement, limits: Limits, baseline: Baseline | None) -> dict[str, Any]:
-    """Return what the result says about one model; verdicts are still objects."""
-    metrics = metrics_of(measured)
-    return {
-        "model": measured.model,
-        "metrics": metrics,
-        "samples": [sample.as_dict() for sample in measured.samples],
-        "warmup": [sample.as_dict() for sample in measured.warmup],
-        "wall_s": round(measured.wall_s, 3),
-        "not_sent": measured.not_sent,
-        "errors": errors_of(measured),
-        "verdicts": judge_model(measured, metrics, limits, baseline),
-        "baseline_recorded": False,
-    }
+def _keep(problems: list[str], write: Any) -> None:
+    """Write something; what was measured must not be lost because that fails."""
+    try:
+        write()
+    except HostError as error:
+        problems.append(str(error))
+    except OSError as error:
+        problems.append(f"{error.filename or 'a file'} cannot be written: {error}")
 
 
-def result_of(
-    recorded: list[str], known: Mapping[str, Baseline], params: Mapping[str, Any]
-) -> dict[str, Any]:
+def _write_json(directory: str, result: dict[str, Any]) -> None:
+    whole = {**result["run"], "entries": result["benchmark"]}
+    stamp = "".join(c for c in whole["started_at"] if c.isalnum())
+    path = os.path.join(directory, f"benchmark-{stamp}-{whole['run_id']}.json")
+    write_atomic(path, json.dumps(whole, sort_keys=True).encode() + b"\n")
+    result["json_file"] = path
+
+
+def _predicted(params: Mapping[str, Any], known: list[str], due: list[str]) -> dict[str, Any]:
+    """Return what a run would do if everything it measures is sound."""
+    result = {**empty_result(params), **_result(params, known, due)}
+    result["would_send"] = load_in_words(params)
+    wanted = params["baseline"] or {}
+    if wanted.get("set") and not params["sweep"]:
+        stage = stage_of(params)
+        for model in params["models"]:
+            records = read_baseline(wanted["directory"], wanted["set"], model["name"])
+            there = any(record.identity.stage.label == stage.label for record in records)
+            if there and not wanted["replace"]:
+                raise HostError(
+                    f"{wanted['directory']}: baseline {wanted['set']} has another measurement of"
+                    f" {model['name']} ({stage.label}).",
+                    "Say replace, or give another name.",
+                )
+            verb = "replace" if there else "set"
+            result["changed"] = True
+            result["actions"].append(
+                f"{verb} baseline {wanted['set']} of {model['name']} ({stage.label})"
+            )
+            result["plan"].append(
+                {
+                    "action": f"{verb}_baseline",
+                    "target": model["name"],
+                    "baseline": wanted["set"],
+                    "stage": stage.label,
+                }
+            )
+    return result
+
+
+def _merge(result: dict[str, Any], more: Mapping[str, Any]) -> None:
+    result["changed"] = result["changed"] or more["changed"]
+    result["actions"] += more["actions"]
+    result["plan"] += more["plan"]
+
+
+def _result(params: Mapping[str, Any], known: list[str], recorded: list[str]) -> dict[str, Any]:
     """Return the part of the result that check mode predicts."""
     path = params["baseline_file"]
     return {
@@ -104,6 +237,7 @@ def result_of(
         "baseline_recorded": recorded,
         "benchmark": [],
         "verdicts": [],
+        "would_send": [],
         "diff": {
             "before_header": f"models with a baseline in {path}",
             "after_header": f"models with a baseline in {path}",
@@ -111,34 +245,3 @@ def result_of(
             "after": "".join(f"{model}\n" for model in [*known, *recorded]),
         },
     }
-
-
-def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Measure, judge and record."""
-    path = params["baseline_file"]
-    known = read_baselines(path) if path else {}
-    due = [m["name"] for m in params["models"] if m["name"] not in known] if path else []
-    if check_mode:
-        return result_of(due, known, params)
-    limits = Limits(
-        slo={model["name"]: model["slo"] or {} for model in params["models"]},
-        cv_percent=params["cv_limit"],
-        tolerance_percent=params["baseline_tolerance"],
-    )
-    measurements = measure(params)
-    if params["results_file"]:
-        samples = [sample for measured in measurements for sample in measured.samples]
-        append_results(params["results_file"], samples)
-    entries = [entry_of(measured, limits, known.get(measured.model)) for measured in measurements]
-    rows = []
-    for entry in entries:
-        if entry["model"] in due and fit_for_baseline(entry["verdicts"]):
-            row = baseline_of(entry["model"], timestamp(), entry["metrics"])
-            rows += [row] if row else []
-            entry["baseline_recorded"] = row is not None
-        entry["verdicts"] = as_dicts(entry["verdicts"])
-    append_baselines(path, rows)
-    result = result_of([row.model for row in rows], known, params)
-    result["benchmark"] = entries
-    result["verdicts"] = [verdict for entry in entries for verdict in entry["verdicts"]]
-    return result

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_load import (
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_facts import (
     canonical,
     loaded_entry,
 )

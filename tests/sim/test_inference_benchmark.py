@@ -11,9 +11,19 @@ import pytest
 from harness import start_ollama
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _bench_run
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_judge import errors_of, metrics_of
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_load import Load, Tools, run_load
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_job import Setting
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_measure import (
+    Plan,
+    Runner,
+    address_of,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_metrics import (
+    errors_of,
+    metrics_of,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_options import ARGUMENT_SPEC
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_prompts import Prompts
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_shapes import Stage
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_wire import http_prepare
 from ansible_collections.hx_infra.llm.plugins.module_utils._inference_check import Wanted, check_all
 
@@ -41,11 +51,18 @@ def server(tmp_path):
         yield started
 
 
-def measure(server, **more):
-    options = {"warmup": 1, "iterations": 3, "num_predict": TOKENS, "timeout_s": 20.0, **more}
-    load = Load(prompts=["{nonce} why?"], run_id="t", **options)
-    tools = Tools(http_prepare(server.url), time.perf_counter, lambda: "now")
-    return run_load([MODEL], load, tools)[0]
+def measure(server, warmup=1, iterations=3, concurrency=1, timeout_s=20.0):
+    plan = Plan(
+        Setting(server.url, "ollama_generate", timeout_s=timeout_s),
+        Prompts(texts=["{nonce} why?"], run_id="t"),
+        max_tokens=TOKENS,
+        warmup=warmup,
+    )
+    runner = Runner(address_of(server.url, None, True), plan)
+    warm = runner.warm_up(MODEL)
+    measured = runner.run(MODEL, Stage(concurrency=concurrency, requests=iterations))
+    measured.warmup = warm
+    return measured
 
 
 def test_first_token_and_rate_are_those_of_the_schedule(server):

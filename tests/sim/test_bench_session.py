@@ -1,0 +1,147 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whole runs against the simulated Ollama: loads, sweeps, and what they say of themselves."""
+
+from __future__ import annotations
+
+import pytest
+from harness import start_ollama
+
+from ansible_collections.hx_infra.llm.plugins.module_utils import _bench_run
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_options import ARGUMENT_SPEC
+
+MODEL = "tiny:1b"
+TTFT_MS = 40.0
+
+
+def suboptions(name, **given):
+    spec = ARGUMENT_SPEC[name]["options"]
+    return {**{key: option.get("default") for key, option in spec.items()}, **given}
+
+
+@pytest.fixture
+def server(tmp_path):
+    schedule = {
+        "load_seconds": 0.1,
+        "ttft_seconds": TTFT_MS / 1000,
+        "prompt_tokens_per_second": 1e6,
+        "tokens_per_second": 100.0,
+        "jitter": 0.0,
+        "cpu_factor": 1.0,
+        "answer_tokens": 10,
+    }
+    with start_ollama(tmp_path, config={"defaults": schedule}) as started:
+        yield started
+
+
+@pytest.fixture
+def benchmark(server):
+    def run(check_mode=False, slo=None, **options):
+        params = {name: option.get("default") for name, option in ARGUMENT_SPEC.items()}
+        params.update(
+            url=server.url,
+            host="llm-01",
+            models=[{"name": MODEL, "slo": slo}],
+            num_predict=10,
+            calibrate=False,
+            sample_resources=False,
+            **options,
+        )
+        return _bench_run.run(params, check_mode)
+
+    return run
+
+
+def test_a_run_says_what_was_measured_and_how(benchmark):
+    result = benchmark(iterations=3)
+    [entry] = result["benchmark"]
+    assert result["run"]["engine"]["name"] == "ollama"
+    assert result["run"]["facts"]["digests"][MODEL]
+    assert entry["stage"]["label"] == "1 at once"
+    assert entry["metrics"]["ttft_ms"]["min"] >= TTFT_MS
+    assert entry["server_truth"]["engine"] == "ollama"
+    assert entry["server_truth"]["ttft_ms"] == pytest.approx(TTFT_MS, rel=0.5)
+    assert entry["metrics"]["load_ms"] >= 100
+    assert len(entry["warmup"]) == 1
+
+
+def test_an_open_loop_sends_its_schedule(benchmark):
+    [entry] = benchmark(rate=20.0, arrival="constant", iterations=10)["benchmark"]
+    assert entry["stage"]["label"] == "20 requests/s, constant"
+    starts = [sample["at_s"] for sample in entry["samples"]]
+    assert starts == pytest.approx([number / 20 for number in range(10)], abs=1e-6)
+    assert entry["metrics"]["dispatch_lag_ms"]["count"] == 10
+
+
+def test_a_duration_ends_a_load(benchmark):
+    [entry] = benchmark(duration=0.6, concurrency=2)["benchmark"]
+    assert entry["samples"]
+    assert all(sample["at_s"] < 0.6 for sample in entry["samples"])
+    assert entry["not_sent"] == 0
+
+
+def test_a_sweep_stops_where_the_objective_breaks(benchmark):
+    sweep = suboptions("sweep", values=[1.0, 2.0, 4.0])
+    result = benchmark(sweep=sweep, iterations=2, slo=suboptions_of_slo(ttft_ms=1.0))
+    [summary] = result["run"]["sweeps"]
+    assert [entry["stage"]["concurrency"] for entry in result["benchmark"]] == [1]
+    assert "TTFT" in summary["stopped_because"]
+    kept = benchmark(sweep=sweep, iterations=2, slo=suboptions_of_slo(ttft_ms=5000.0))
+    assert [entry["stage"]["concurrency"] for entry in kept["benchmark"]] == [1, 2, 4]
+    assert kept["run"]["sweeps"][0]["knee"]["value"] == 4
+
+
+def test_a_step_beyond_the_knee_is_no_failure(benchmark):
+    sweep = suboptions("sweep", values=[1.0, 8.0])
+    # One request at a time takes 140 ms; eight share the server's four places.
+    slo = suboptions_of_slo(latency_ms=230.0)
+    result = benchmark(sweep=sweep, iterations=2, slo=slo)
+    steps = [
+        {verdict["check"]: verdict["status"] for verdict in entry["verdicts"]}["latency"]
+        for entry in result["benchmark"]
+    ]
+    assert steps == ["PASS", "FAIL"]
+    counted = [verdict["status"] for verdict in result["verdicts"]]
+    assert "FAIL" not in counted
+
+
+def suboptions_of_slo(**given):
+    spec = ARGUMENT_SPEC["models"]["options"]["slo"]["options"]
+    return {**dict.fromkeys(spec), **given}
+
+
+def test_a_model_that_cannot_be_warmed_up_is_not_measured(benchmark, server):
+    server.set_faults(http_status={"status": 500, "message": "no"})
+    [entry] = benchmark(iterations=5)["benchmark"]
+    assert entry["samples"] == []
+    assert entry["not_sent"] == 5
+    assert entry["errors"] == {"http_5xx": 1, "not_sent": 5}
+    [answered] = [verdict for verdict in entry["verdicts"] if verdict["check"] == "answered"]
+    assert answered["status"] == "FAIL"
+    assert entry["validity"]["state"] == "UNRELIABLE"
+
+
+def test_synthetic_prompts_are_as_long_as_declared(benchmark):
+    [entry] = benchmark(prompt_tokens=300, warmup=3, iterations=2)["benchmark"]
+    counted = [sample["prompt_tokens"] for sample in entry["samples"]]
+    assert counted == pytest.approx([300, 300], rel=0.1)
+
+
+def test_prompts_come_from_a_file(benchmark, tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("First\nprompt.\n\n\nSecond prompt.\n")
+    [entry] = benchmark(prompt_file=str(path), iterations=2)["benchmark"]
+    assert entry["asked"]["prompt_kind"] == "file"
+    path.write_text("\n\n")
+    with pytest.raises(Exception, match="holds no prompt"):
+        benchmark(prompt_file=str(path))
+
+
+def test_the_run_ends_in_time(benchmark):
+    result = benchmark(iterations=200, max_duration=1.0)
+    [entry] = result["benchmark"]
+    assert entry["not_sent"] > 0
+    assert entry["errors"]["not_sent"] == entry["not_sent"]
+    assert len(entry["samples"]) + entry["not_sent"] == 200
