@@ -99,8 +99,8 @@ vllm: engine ## the scenario with a real vLLM (0.9 GB of wheels, some minutes)
 	$(sudo) tools/molecule.sh vllm
 
 .PHONY: bench
-bench: engine ## print figures and ratios (docs/performance.md)
-	$(in_lab) $(bin)/python tests/bench/run.py
+bench: engine ## print figures and ratios (docs/performance.md); ONLY=client for one part
+	$(in_lab) $(bin)/python tests/bench/run.py $(ONLY)
 
 .PHONY: docs build import lock clean
 docs: venv ## render the collection's documentation into build/docs

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Show the progress of a benchmark and choose where its requests are sent from."""
+"""Show the progress of a benchmark, choose where its requests are sent from, write its page."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_options import
     ARGUMENT_SPEC,
     option_errors,
 )
+from ansible_collections.hx_infra.llm.plugins.plugin_utils._bench_files import write_run
 from ansible_collections.hx_infra.llm.plugins.plugin_utils._progress import run_with_progress
 
 MODULE = "hx_infra.llm.inference_benchmark"
-FILES = ("baseline_file", "results_file")
+# What stands on the target is read and written there, whoever sends the requests.
+ON_TARGET = ("baseline_file", "results_file", "json_dir", "baseline")
+WHERE_SENT = ("key_file", "prompt_file", "ca_path")
 SLACK_S = 60.0  # for starting Python, reading files and judging
+CALIBRATION_S = 10.0  # of a load, at most
+STEPS = 32  # of a sweep, at most
 
 
 class ActionModule(ActionBase):
@@ -42,26 +47,51 @@ class ActionModule(ActionBase):
         wrong = option_errors(options)
         if wrong:
             raise AnsibleActionFail(f"{host}: {'; '.join(wrong)}.")
-        args = {**self._task.args, "host": host}
-        wait_s = options["max_duration"] + options["timeout"] + SLACK_S
+        args = {key: value for key, value in self._task.args.items() if key != "report_dir"}
+        args["host"] = host
+        loads = len(options["models"]) * (STEPS if options["sweep"] else 1)
+        wait_s = options["max_duration"] + options["timeout"] + SLACK_S + CALIBRATION_S * loads
+        result = self._measure(args, options, variables, wait_s)
+        if options["report_dir"] and result.get("run") and not self._task.check_mode:
+            whole = {**result["run"], "entries": result["benchmark"]}
+            result["report_file"] = write_run(options["report_dir"], whole)
+        return result
+
+    def _measure(
+        self,
+        args: dict[str, Any],
+        options: dict[str, Any],
+        variables: dict[str, Any],
+        wait_s: float,
+    ) -> dict[str, Any]:
         elsewhere = options["run_from"] == "controller" and not self._task.check_mode
         if not elsewhere or options["measurements"] is not None:
+            if not options["progress"]:
+                return self._execute_module(
+                    module_name=MODULE, module_args=args, task_vars=variables
+                )
             return run_with_progress(self, MODULE, args, variables, deadline_s=wait_s)
         measured = self._measure_here(args, variables, wait_s)
         if measured.get("failed"):
             return measured
-        return self._execute_module(
+        judged = {key: value for key, value in args.items() if key not in WHERE_SENT}
+        result = self._execute_module(
             module_name=MODULE,
-            module_args={**args, "measurements": measured["benchmark"]},
+            module_args={**judged, "measurements": measured["benchmark"]},
             task_vars=variables,
         )
+        # Engine and versions were asked from where the requests were sent.
+        for key in ("engine", "started_at", "seconds", "run_id"):
+            if result.get("run") and measured["run"].get(key):
+                result["run"][key] = measured["run"][key]
+        return result
 
     def _measure_here(
         self, args: dict[str, Any], variables: dict[str, Any], wait_s: float
     ) -> dict[str, Any]:
         """Generate the load on the controller; nothing is judged or recorded there."""
         target = self._connection
-        bare = {key: value for key, value in args.items() if key not in FILES}
+        bare = {key: value for key, value in args.items() if key not in ON_TARGET}
         self._connection = connection_loader.get(
             "ansible.builtin.local", self._play_context, os.devnull
         )

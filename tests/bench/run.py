@@ -5,6 +5,9 @@
 """Prints figures for docs/performance.md; asserts nothing about time.
 
 Needs a lab that is up (``make lab``). Every figure names what was measured and how often.
+
+    run.py [ROUNDS]          everything
+    run.py client [ROUNDS]   only the benchmark client and its peers; needs no lab
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import sys
 import time
 from pathlib import Path
 
+import client
 import gateway
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +52,13 @@ def show(name, samples, unit, note=""):
 
 
 def main():
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    arguments = sys.argv[1:]
+    alone = arguments[:1] == ["client"]
+    rounds = arguments[1:] if alone else arguments
+    if alone:
+        client.main(rounds=int(rounds[0]) if rounds else 1)
+        return
+    runs = int(rounds[0]) if rounds else 3
     reset, first, check, second = [], [], [], []
     notes = {}
     for _turn in range(runs):
@@ -75,6 +85,7 @@ def main():
     if moved:
         show("interruption by the move of the store", moved, "s", "100 MB, 38 files")
     gateway.main(runs, show)
+    client.main()
 
 
 if __name__ == "__main__":
