@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ansible.utils.collection_loader import _collection_finder as finder
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Hypothesis would keep its notes where the tests were started.
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build" / "hypothesis"))
 
 if not finder.AnsibleCollectionConfig.collection_finder:
     finder._AnsibleCollectionFinder(paths=[str(ROOT / "collections")])._install()
