@@ -72,6 +72,7 @@ def limits_of(params: Mapping[str, Any]) -> tuple[Limits, TrustLimits]:
         error_percent=params["error_limit"],
         cv_percent=params["cv_limit"],
         overhead_ms=params["overhead_limit_ms"],
+        loop_lag_ms=params["loop_lag_limit_ms"],
     )
     return limits, trust
 

@@ -88,6 +88,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "stall_ms": {"type": "float", "default": 500.0},
     "calibrate": {"type": "bool", "default": True},
     "overhead_limit_ms": {"type": "float"},
+    "loop_lag_limit_ms": {"type": "float", "default": 25.0},
     "sample_resources": {"type": "bool", "default": True},
     "sample_interval": {"type": "float", "default": 1.0},
     "gpu_python": {"type": "path"},

@@ -232,6 +232,12 @@ options:
       - How much the client may add to TTFT before the measurement is V(INVALID).
       - By default 2 ms or 5 % of the median TTFT, whichever is more.
     type: float
+  loop_lag_limit_ms:
+    description:
+      - How long arrivals may wait for the client (99th percentile) before the measurement is
+        V(INVALID), in milliseconds.
+    type: float
+    default: 25.0
   sample_resources:
     description:
       - Whether GPUs, processors, memory and the engine's own metrics are sampled meanwhile, by a

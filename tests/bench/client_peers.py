@@ -21,9 +21,7 @@ from typing import ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-import conftest  # noqa: E402, F401 - makes the collection importable
+sys.path.insert(0, str(ROOT / "collections"))
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _vllm_release  # noqa: E402
 

@@ -87,6 +87,43 @@ def test_health_and_metrics(vllm):
     assert re.search(r'^vllm:request_success_total\{.*model_name="tiny".*\} [1-9]', text, re.M)
 
 
+@pytest.mark.parametrize("api", ["openai_chat", "openai_completions"])
+def test_a_benchmark_agrees_with_the_servers_own_histograms(vllm, declared, bring, tmp_path, api):
+    given = {
+        **declared(),
+        "llm_models": [],
+        "llm_report_dir": str(tmp_path),
+        "llm_benchmark_in_service": True,  # llm_gateway is false: nobody knows who else asks
+        "llm_benchmark_api": api,
+        "llm_benchmark_preset": "throughput",
+        "llm_benchmark_iterations": 60,
+        "llm_benchmark_concurrency": 2,
+        "llm_benchmark_num_predict": 64,
+        "llm_benchmark_options": {
+            "calibrate": False,
+            "sample_interval": 0.2,
+            "extra_body": {"ignore_eos": True},
+        },
+        "llm_benchmark_fail_on": "never",  # two processors for server and client are judged below
+    }
+    run = bring(given, name="benchmark")
+    assert run.returncode == 0, flat(run)
+    [path] = tmp_path.glob("llm-03/benchmark-*.json")
+    measured = json.loads(path.read_text())
+    assert (measured["engine"]["name"], measured["dialect"]) == ("vllm", api)
+    [entry] = measured["entries"]
+    metrics, truth = entry["metrics"], entry["server_truth"]
+    assert entry["errors"] == {}
+    assert [sample["gen_tokens"] for sample in entry["samples"]] == [64] * 60
+    assert metrics["tokens_from"] == ["server"]
+    assert (truth["engine"], truth["requests"]) == ("vllm", 60)
+    # The client sees what the server's HTTP part adds: never less, beyond the clocks' grain, and
+    # not much more, although both share two processors.
+    assert -2 <= truth["client_minus_server_ttft_ms"] <= 50, truth
+    assert abs(metrics["gap_ms"]["mean"] - truth["itl_ms"]) <= 2 + 0.25 * truth["itl_ms"], truth
+    assert [row["engine"] for row in entry["timeline"]["rows"] if row.get("engine")]
+
+
 def test_the_key_is_wanted_and_stands_nowhere_but_in_its_file(vllm):
     assert vllm.curl("/v1/models", key="")[0] == 401
     assert vllm.curl("/v1/models", key="another")[0] == 401
