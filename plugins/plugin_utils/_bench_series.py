@@ -28,6 +28,7 @@ LOAD = (
     "error_limit",
     "extra_body",
     "iterations",
+    "loop_lag_limit_ms",
     "max_duration",
     "min_samples",
     "num_predict",
