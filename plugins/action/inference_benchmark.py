@@ -13,6 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import connection_loader
+from jinja2 import TemplateError
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_options import (
     ARGUMENT_SPEC,
@@ -53,9 +54,20 @@ class ActionModule(ActionBase):
         wait_s = options["max_duration"] + options["timeout"] + SLACK_S + CALIBRATION_S * loads
         result = self._measure(args, options, variables, wait_s)
         if options["report_dir"] and result.get("run") and not self._task.check_mode:
-            whole = {**result["run"], "entries": result["benchmark"]}
-            result["report_file"] = write_run(options["report_dir"], whole)
+            self._report(result, options["report_dir"], host)
         return result
+
+    @staticmethod
+    def _report(result: dict[str, Any], directory: str, host: str) -> None:
+        """Write the page; what was measured must not be lost because that fails."""
+        whole = {**result["run"], "entries": result["benchmark"]}
+        try:
+            result["report_file"] = write_run(directory, whole)
+        except (OSError, TemplateError) as error:
+            problem = f"the page of the benchmark can't be written: {error}. Correct report_dir."
+            result["problems"] = [*result.get("problems", []), problem]
+            result["failed"] = True
+            result["msg"] = f"{result.get('msg', '')} {host}: {problem}".strip()
 
     def _measure(
         self,
@@ -66,12 +78,8 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         elsewhere = options["run_from"] == "controller" and not self._task.check_mode
         if not elsewhere or options["measurements"] is not None:
-            if not options["progress"]:
-                return self._execute_module(
-                    module_name=MODULE, module_args=args, task_vars=variables
-                )
-            return run_with_progress(self, MODULE, args, variables, deadline_s=wait_s)
-        measured = self._measure_here(args, variables, wait_s)
+            return self._execute(args, options, variables, wait_s)
+        measured = self._measure_here(args, options, variables, wait_s)
         if measured.get("failed"):
             return measured
         judged = {key: value for key, value in args.items() if key not in WHERE_SENT}
@@ -86,8 +94,23 @@ class ActionModule(ActionBase):
                 result["run"][key] = measured["run"][key]
         return result
 
+    def _execute(
+        self,
+        args: dict[str, Any],
+        options: dict[str, Any],
+        variables: dict[str, Any],
+        wait_s: float,
+    ) -> dict[str, Any]:
+        if not options["progress"]:
+            return self._execute_module(module_name=MODULE, module_args=args, task_vars=variables)
+        return run_with_progress(self, MODULE, args, variables, deadline_s=wait_s)
+
     def _measure_here(
-        self, args: dict[str, Any], variables: dict[str, Any], wait_s: float
+        self,
+        args: dict[str, Any],
+        options: dict[str, Any],
+        variables: dict[str, Any],
+        wait_s: float,
     ) -> dict[str, Any]:
         """Generate the load on the controller; nothing is judged or recorded there."""
         target = self._connection
@@ -96,12 +119,11 @@ class ActionModule(ActionBase):
             "ansible.builtin.local", self._play_context, os.devnull
         )
         try:
-            return run_with_progress(
-                self,
-                MODULE,
+            return self._execute(
                 {**bare, "fail_on": "never"},
+                options,
                 {**variables, "ansible_python_interpreter": sys.executable},
-                deadline_s=wait_s,
+                wait_s,
             )
         finally:
             self.cleanup(force=True)

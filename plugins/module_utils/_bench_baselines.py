@@ -69,6 +69,9 @@ class Identity:
         prompt_digest: of the templates; empty for synthetic prompts.
         prompt_tokens: tokens of a prompt: as wanted for synthetic ones, else the median counted.
         max_tokens, think: what was asked for.
+        extra_digest: of the further fields of a request; empty when there are none.
+        unique_prompts: whether each request had a prompt of its own, which no cache holds.
+        run_from: ``target`` or ``controller``: whether figures hold the network between them.
         gpus: names of the host's GPUs, in their order.
         driver: version of their driver.
     """
@@ -87,6 +90,9 @@ class Identity:
     prompt_tokens: int | None = None
     max_tokens: int = 0
     think: bool = False
+    extra_digest: str = ""
+    unique_prompts: bool = True
+    run_from: str = "target"
     gpus: tuple[str, ...] = ()
     driver: str = ""
 

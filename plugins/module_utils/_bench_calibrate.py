@@ -174,6 +174,8 @@ def client_error(
         ),
         "dispatch_lag_p99_ms": _rounded(percentile(lags, 99)),
         "kernel_stamps": account.kernel_stamps,
+        "connects": account.connects,
+        "reconnects": account.reconnects,
         "cpu_percent_of_core": _rounded(cpu, 1),
         "calibration": dict(calibration),
         "limit_ms": limit_ms,

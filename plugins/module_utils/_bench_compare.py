@@ -52,6 +52,9 @@ NAMES = {
     "prompt_tokens": "tokens of a prompt",
     "max_tokens": "tokens to generate",
     "think": "thinking",
+    "extra_digest": "digest of extra_body",
+    "unique_prompts": "uniqueness of prompts",
+    "run_from": "place that requests come from",
     "gpus": "GPUs",
     "driver": "version of the driver",
 }

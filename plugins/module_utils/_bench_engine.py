@@ -29,11 +29,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_tls import Tls
+
 READ_SIZE = 262144
 ANCILLARY = 64
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; the same on every architecture that runs GPUs
 QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux
 _TIMESPEC = struct.Struct("@ll")
+RESEND_S = 0.1  # a server that closes sooner than this has not begun with a request
 BATCH = 128  # reads before decoding: bounds the memory of a flood
 
 
@@ -89,6 +92,7 @@ class Account:
         kernel_stamps: whether the kernel's stamps were used.
         turns: how often the loop woke up.
         cpu_s: CPU time of this process.
+        connects: connections that were opened while requests were under way.
         reconnects: connections that the server had closed while they were idle.
     """
 
@@ -96,39 +100,8 @@ class Account:
     kernel_stamps: bool = True
     turns: int = 0
     cpu_s: float = 0.0
+    connects: int = 0
     reconnects: int = 0
-
-
-class _Tls:
-    """TLS over bytes, so that the raw socket stays ours to read and stamp."""
-
-    __slots__ = ("incoming", "outgoing", "session", "up")
-
-    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.session = context.wrap_bio(
-            self.incoming, self.outgoing, server_hostname=server_name or None
-        )
-        self.up = False
-
-    def advance(self) -> None:
-        if not self.up:
-            with contextlib.suppress(ssl.SSLWantReadError):
-                self.session.do_handshake()
-                self.up = True
-
-    def decrypt(self, data: bytes) -> bytes:
-        self.incoming.write(data)
-        self.advance()
-        parts: list[bytes] = []
-        if self.up:
-            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
-                while True:
-                    part = self.session.read(READ_SIZE)
-                    if not part:
-                        break
-                    parts.append(part)
-        return b"".join(parts)
 
 
 class _Wire:
@@ -141,12 +114,14 @@ class _Wire:
         "job",
         "out",
         "plain",
+        "sent_at",
         "sock",
         "tls",
+        "told",
         "watching_write",
     )
 
-    def __init__(self, sock: socket.socket, tls: _Tls | None) -> None:
+    def __init__(self, sock: socket.socket, tls: Tls | None) -> None:
         self.sock = sock
         self.tls = tls
         self.job: Job | None = None
@@ -155,6 +130,8 @@ class _Wire:
         self.out = b""  # not yet sent
         self.fresh = True
         self.error = ""
+        self.sent_at = 0.0
+        self.told = False  # whether the job knows when it went out
         self.watching_write = False
 
 
@@ -278,7 +255,7 @@ class Engine:
         if mask & selectors.EVENT_WRITE:
             self._flush(wire)
         if not mask & selectors.EVENT_READ or wire.sock.fileno() == -1:
-            return
+            return  # a connection that was refused is both, and closed by now
         try:
             data, ancillary, _flags, _peer = wire.sock.recvmsg(READ_SIZE, ANCILLARY)
         except (BlockingIOError, InterruptedError):
@@ -325,16 +302,22 @@ class Engine:
 
     def _ended(self, wire: _Wire, job: Job, at: float) -> None:
         """Deal with a server that closed the connection while a request was on it."""
-        if not wire.fresh and not job.started:
-            # It had closed it before it saw the request; any client sends that again.
-            self.account.reconnects += 1
-            wire.job = None
-            self._drop(wire)
-            self._send(job)
-            return
         wire.job = None
         self._drop(wire)
-        job.closed(at)
+        if self._unseen(wire, job):
+            self._send_again(wire, job)
+        else:
+            job.closed(at)
+
+    def _unseen(self, wire: _Wire, job: Job) -> bool:
+        """Tell whether a server has closed a connection before it saw the request on it."""
+        soon = self._clock() - wire.sent_at < RESEND_S
+        return soon and not wire.fresh and not job.started
+
+    def _send_again(self, wire: _Wire, job: Job) -> None:
+        """Send what any client would send again; its time goes on."""
+        self.account.reconnects += 1
+        self._send(job, wire)
 
     def _done(self, wire: _Wire, job: Job) -> None:
         wire.job = None
@@ -354,11 +337,15 @@ class Engine:
         self._drop(wire)
         if job is None:
             return
-        if reset and not wire.fresh and not job.started:
-            self.account.reconnects += 1
-            self._send(job)
+        if reset and self._unseen(wire, job):
+            self._send_again(wire, job)
         else:
-            job.failed("connection", wire.error, self._clock())
+            self._fail(wire, job, "connection", wire.error)
+
+    def _fail(self, wire: _Wire, job: Job, kind: str, text: str) -> None:
+        if not wire.told:
+            job.sent(wire.sent_at)
+        job.failed(kind, text, self._clock())
 
     def _expire(self, now: float) -> None:
         nearest = float("inf")
@@ -369,24 +356,30 @@ class Engine:
             job, wire.job = wire.job, None
             self._drop(wire)
             if job is not None:
-                job.failed("timeout", f"no complete answer in {job.timeout_s:g} s", now)
+                self._fail(wire, job, "timeout", f"no complete answer in {job.timeout_s:g} s")
         self._next_expiry = nearest
 
     # -- connections ------------------------------------------------------------------------------
 
-    def _send(self, job: Job) -> None:
+    def _send(self, job: Job, before: _Wire | None = None) -> None:
+        """Send a request, or what was on another connection ``before``, whose times hold."""
         now = self._clock()
         try:
-            wire = self._idle.pop() if self._idle else self._connect()
+            if self._idle and before is None:
+                wire = self._idle.pop()
+            else:
+                wire = self._connect()
+                self.account.connects += 1
         except OSError as error:
-            job.sent(now)
+            job.sent(before.sent_at if before else now)
             job.failed("connection", str(error), now)
             return
         wire.job = job
-        wire.deadline = now + job.timeout_s
+        wire.sent_at = before.sent_at if before else now
+        wire.told = before is not None and before.told
+        wire.deadline = before.deadline if before else now + job.timeout_s
         self._next_expiry = min(self._next_expiry, wire.deadline)
         self._busy.add(wire)
-        job.sent(self._clock())
         self._write(wire, job.request)
         if QUICKACK is not None:
             # A server that collects small writes until the last one is acknowledged (Nagle) would
@@ -409,7 +402,7 @@ class Engine:
         except OSError:
             sock.close()
             raise
-        tls = _Tls(address.tls, address.server_name) if address.tls else None
+        tls = Tls(address.tls, address.server_name) if address.tls else None
         wire = _Wire(sock, tls)
         wire.watching_write = True
         self._selector.register(sock, selectors.EVENT_READ | selectors.EVENT_WRITE, wire)
@@ -439,6 +432,11 @@ class Engine:
                 wire.out = wire.out[sent:]
         except (BlockingIOError, InterruptedError):
             pass
+        except (BrokenPipeError, ConnectionResetError) as error:
+            if wire.job is None or not wire.told:
+                self._lost(wire, error)
+                return
+            wire.out = wire.plain = b""  # an answer, such as 413, may lie there to be read
         except OSError as error:
             self._lost(wire, error)
             return
@@ -449,15 +447,18 @@ class Engine:
 
     def _encrypt(self, wire: _Wire) -> None:
         tls = wire.tls
-        if tls is None:
-            wire.out += wire.plain
+        if tls is not None:
+            tls.advance()
+        if wire.plain and (tls is None or tls.up):
+            if wire.job is not None and not wire.told:
+                wire.told = True  # not before: connecting is no part of the answer's time
+                wire.job.sent(self._clock())
+            if tls is None:
+                wire.out += wire.plain
+            else:
+                tls.session.write(wire.plain)
             wire.plain = b""
-            return
-        tls.advance()
-        if tls.up and wire.plain:
-            tls.session.write(wire.plain)
-            wire.plain = b""
-        if tls.outgoing.pending:
+        if tls is not None and tls.outgoing.pending:
             wire.out += tls.outgoing.read()
 
     def _drop(self, wire: _Wire) -> None:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -73,8 +74,14 @@ def limits_of(params: Mapping[str, Any]) -> tuple[Limits, TrustLimits]:
         cv_percent=params["cv_limit"],
         overhead_ms=params["overhead_limit_ms"],
         loop_lag_ms=params["loop_lag_limit_ms"],
+        in_service=params["in_service"],
     )
     return limits, trust
+
+
+def rules_of(wanted: Mapping[str, Any]) -> Rules:
+    """Return how a comparison with a named baseline is judged; refuse what may not differ."""
+    return Rules(wanted["fail_percent"], wanted["warn_percent"], tuple(wanted["may_differ"]))
 
 
 def measured_entry(
@@ -101,6 +108,7 @@ def measured_entry(
         "wall_s": round(measured.wall_s, 3),
         "not_sent": measured.not_sent,
         "in_flight": measured.in_flight,
+        "cut": measured.cut,
         "errors": errors_of(measured),
         "client": client_error(calibration, measured, limit_ms),
         "server_truth": dict(server_truth),
@@ -126,7 +134,7 @@ def judge_entry(entry: dict[str, Any], measured: Measurement, known: Known) -> I
     entry["comparison"] = None
     wanted = known.params["baseline"] or {}
     if wanted.get("compare"):
-        rules = Rules(wanted["fail_percent"], wanted["warn_percent"], tuple(wanted["may_differ"]))
+        rules = rules_of(wanted)
         entry["comparison"] = compare(
             wanted["compare"],
             read_baseline(wanted["directory"], wanted["compare"], measured.model),
@@ -162,9 +170,19 @@ def identity_of(measured: Measurement, asked: Mapping[str, Any], known: Known) -
         prompt_tokens=params["prompt_tokens"] or (None if middle is None else round(middle)),
         max_tokens=params["num_predict"],
         think=params["think"],
+        extra_digest=_digest(params["extra_body"]),
+        unique_prompts=params["unique_prompts"],
+        run_from=params["run_from"],
         gpus=tuple(known.facts.get("gpus") or ()),
         driver=str(known.facts.get("driver") or ""),
     )
+
+
+def _digest(extra: Mapping[str, Any] | None) -> str:
+    """Return a digest of a request's further fields, whatever their order; empty for none."""
+    if not extra:
+        return ""
+    return hashlib.sha256(json.dumps(extra, sort_keys=True).encode()).hexdigest()
 
 
 def _asked(known: Known) -> dict[str, Any]:

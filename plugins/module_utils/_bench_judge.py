@@ -37,8 +37,8 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
 NOISE_FLOOR_MS = 20.0  # a first token that is this much later is nobody's regression
 
 PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
-INVALID = "INVALID"
-TRUST = {"VALID": PASS, "UNRELIABLE": WARN}
+VALID, INVALID = "VALID", "INVALID"
+TRUST = {VALID: PASS, "UNRELIABLE": WARN}
 # Check, key of the objective and of the figure, unit, whether it is a largest value.
 PER_REQUEST = (
     ("ttft", "ttft_ms", "ms", True),
@@ -108,7 +108,7 @@ def trust_verdict(model: str, validity: Mapping[str, Any], invalid: str = FAIL) 
         invalid if validity["state"] == INVALID else TRUST[validity["state"]],
         subject=model,
         value=validity["state"],
-        limit="VALID",
+        limit=VALID,
         evidence="; ".join(validity["reasons"]) or "no reason for doubt was found",
     )
 
@@ -116,12 +116,13 @@ def trust_verdict(model: str, validity: Mapping[str, Any], invalid: str = FAIL) 
 def fit_for_baseline(verdicts: Sequence[Verdict]) -> bool:
     """Tell whether a measurement is sound enough to be compared with later.
 
+    Nothing that can't be trusted is: a first baseline stays, and later figures are held against it.
     Missing an objective does not matter here: the baseline states how the model is, not how it
     should be.
     """
     soundness = ("answered", "out_of_memory", "server_errors", "stability")
     return not any(
-        (v.check in soundness and v.status == FAIL) or (v.check == "trust" and v.value == INVALID)
+        (v.check in soundness and v.status == FAIL) or (v.check == "trust" and v.value != VALID)
         for v in verdicts
     )
 

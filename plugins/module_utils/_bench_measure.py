@@ -61,6 +61,7 @@ class Measurement:
         begun: the same by the monotonic clock.
         arrivals: records with tokens that arrived in each second of the stage.
         in_flight: most requests that were in flight at once.
+        cut: whether the time of the run ended before the load's requests or its time did.
         gpu_ratio: part of the model that lies in GPU memory; None when the server did not say.
         account: what the client knows about itself.
     """
@@ -76,19 +77,26 @@ class Measurement:
     begun: float = 0.0
     arrivals: dict[int, int] = field(default_factory=dict)
     in_flight: int = 0
+    cut: bool = False
     gpu_ratio: float | None = None
     account: Account = field(default_factory=Account)
 
 
 @dataclass
 class Progress:
-    """Where a stage stands; handed to whoever shows it."""
+    """Where a stage stands; handed to whoever shows it.
+
+    ``done`` and ``total`` count ``unit``: requests, or the seconds (``s``) of a load that a time
+    ends; ``requests`` are those done in either case.
+    """
 
     model: str
     label: str
     phase: str
-    done: int = 0
-    total: int = 0
+    done: float = 0
+    total: float = 0
+    unit: str = "requests"
+    requests: int = 0
     errors: int = 0
     in_flight: int = 0
     elapsed_s: float = 0.0
@@ -201,6 +209,8 @@ class Runner:
             self._tell(Progress(model, "", "warming up", number - 1, self._plan.warmup))
             one = Stage(requests=1)
             self._drive(measured, one, "warmup", number - 1)
+            if len(measured.warmup) < number:  # the time ended while it connected
+                break
             sample = measured.warmup[-1]
             if sample.error_kind:
                 break
@@ -244,7 +254,7 @@ class Runner:
         finally:
             engine.close()
         measured.account = engine.account
-        account.end(feeder)
+        account.end(feeder, self._plan.ends_at)
 
     def _job(self, sample: Sample, account: _Account, intended: float | None) -> GenerationJob:
         plan = self._plan
@@ -326,25 +336,30 @@ class _Account:
         good = [sample for sample in self._recent if not sample.error_kind]
         ttfts = [sample.ttft_ms for sample in good if sample.ttft_ms is not None]
         rates = [sample.tokens_per_s for sample in good if sample.tokens_per_s]
+        elapsed, lasts = now - self._measured.begun, self._stage.duration_s
         self._tell(
             Progress(
                 model=self._measured.model,
                 label=self._stage.label,
                 phase="measuring",
-                done=self._done,
-                total=self._stage.requests,
+                # How many requests fit into a time isn't known; what the time is, is.
+                done=round(min(elapsed, lasts), 1) if lasts else self._done,
+                total=lasts or self._stage.requests,
+                unit="s" if lasts else "requests",
+                requests=self._done,
                 errors=self._errors,
                 in_flight=self._in_flight,
-                elapsed_s=now - self._measured.begun,
+                elapsed_s=elapsed,
                 ttft_ms=sum(ttfts) / len(ttfts) if ttfts else None,
                 tokens_per_s=sum(rates) / len(rates) if rates else None,
             )
         )
 
-    def end(self, feeder: ClosedLoop | OpenLoop) -> None:
+    def end(self, feeder: ClosedLoop | OpenLoop, ends_at: float) -> None:
         """Close the stage's account."""
         measured = self._measured
         measured.wall_s = self._last - measured.begun
         if self._phase != "warmup":
             measured.not_sent = max(0, feeder.wanted - self._done)
+            measured.cut = feeder.cut(ends_at)
             self.tick(self._clock())

@@ -29,6 +29,8 @@ DEFAULT_PROMPT = (
 SEQUENTIAL_REQUESTS = 3
 IN_FLIGHT = 256  # of a schedule, unless declared
 MOST_REQUESTS = 20_000  # of a stage
+MOST_AT_ONCE = 4096  # connections; a process may have that many open files on usual systems
+LEAST_RATE = 0.001  # requests per second
 PERCENTILES = ["p50", "p90", "p95", "p99"]
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -132,7 +134,7 @@ _AT_LEAST = {
     "concurrency": 1,
     "num_predict": 1,
     "prompt_tokens": 0,
-    "rate": 0.001,
+    "rate": LEAST_RATE,
     "duration": 0,
     "timeout": 0.001,
     "max_duration": 0.001,
@@ -150,7 +152,7 @@ def option_errors(params: Mapping[str, Any]) -> list[str]:
     errors = [
         f"{name} is {params[name]:g}, wanted at least {least:g}"
         for name, least in _AT_LEAST.items()
-        if params[name] is not None and params[name] < least
+        if params[name] is not None and not params[name] >= least
     ]
     errors += _load_errors(params)
     prompts = params["prompts"]
@@ -173,6 +175,15 @@ def _load_errors(params: Mapping[str, Any]) -> Iterator[str]:
     wanted, at_once, rate = params["iterations"], params["concurrency"], params["rate"]
     if wanted is not None and wanted > MOST_REQUESTS:
         yield f"iterations is {wanted}, wanted at most {MOST_REQUESTS}"
+    if at_once is not None and at_once > MOST_AT_ONCE:
+        yield f"concurrency is {at_once}, wanted at most {MOST_AT_ONCE}"
+    if params["duration"] > params["max_duration"]:
+        yield (
+            f"duration is {params['duration']:g} s, wanted at most max_duration"
+            f" ({params['max_duration']:g} s)"
+        )
+    if params["sweep"]:
+        yield from _sweep_errors(params["sweep"])
     closed = not rate and not params["sweep"]
     if closed and at_once and wanted and at_once > wanted >= 1:
         yield f"concurrency is {at_once}, wanted at most the number of iterations ({wanted})"
@@ -182,6 +193,24 @@ def _load_errors(params: Mapping[str, Any]) -> Iterator[str]:
         wanted or params["duration"]
     ):
         yield "a schedule has no end, wanted iterations or duration"
+
+
+def _sweep_errors(sweep: Mapping[str, Any]) -> Iterator[str]:
+    over = sweep["over"]
+    least, most = (LEAST_RATE, math.inf) if over == "rate" else (1, MOST_AT_ONCE)
+    given = sweep["values"]
+    if given is not None and not given:
+        yield "values of sweep is empty, wanted at least one load"
+    found = [("values", value) for value in given or []]
+    found += [] if given else [(name, sweep[name]) for name in ("start", "limit")]
+    for name, value in found:
+        if not least <= value <= most or math.isinf(value):
+            bound = f"at least {least:g}" if over == "rate" else f"{least:g} to {most:g}"
+            yield f"{name} of sweep is {value:g}, wanted {bound} ({over})"
+    if not given and not sweep["factor"] > 1:
+        yield f"factor of sweep is {sweep['factor']:g}, wanted more than 1"
+    if sweep["refine"] < 0:
+        yield f"refine of sweep is {sweep['refine']}, wanted at least 0"
 
 
 def stage_of(params: Mapping[str, Any], over: str = "", value: float = 0.0) -> Stage:
@@ -203,7 +232,7 @@ def stage_of(params: Mapping[str, Any], over: str = "", value: float = 0.0) -> S
         MOST_REQUESTS if duration else max(SEQUENTIAL_REQUESTS, at_once)
     )
     if over:  # each place is to be used more than once
-        requests = max(requests, 2 * at_once) if not duration else requests
+        requests = min(max(requests, 2 * at_once), MOST_REQUESTS) if not duration else requests
     return Stage(CLOSED, at_once, requests=requests, duration_s=duration)
 
 

@@ -120,6 +120,31 @@ def set_baseline(
     return _result(f"baseline {name} in {directory}", steps, actions, before, after)
 
 
+def labels_to_replace(
+    directory: str, name: str, model: str, labels: Sequence[str], *, replace: bool
+) -> list[str]:
+    """Return which loads, by their labels, a baseline already holds of a model.
+
+    Raises:
+        HostError: ``set_baseline`` would refuse to write measurements under these loads.
+    """
+    _check_name(name, "baseline", writable=True)
+    folder = os.path.join(directory, name)
+    _check_folder(folder)
+    known = {
+        record.identity.stage.label
+        for record in _old_records(os.path.join(folder, file_name(model)), replace)
+    }
+    there = [label for label in labels if label in known]
+    if there and not replace:
+        raise HostError(
+            f"{directory}: baseline {name} has another measurement of {model}"
+            f" ({', '.join(there)}).",
+            "Say replace, or give another name.",
+        )
+    return there
+
+
 def promote_baseline(
     directory: str, source: str, target: str, *, check_mode: bool = False
 ) -> dict[str, Any]:

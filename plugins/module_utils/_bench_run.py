@@ -27,16 +27,20 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_entry import (
     Known,
     judge_entry,
     limits_of,
+    rules_of,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_judge import fit_for_baseline
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_measure import Measurement
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_metrics import measurement_from
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_options import (
     load_in_words,
-    stage_of,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_promote import set_baseline
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_promote import (
+    labels_to_replace,
+    set_baseline,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_session import Session
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_sweep import stages_of
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import write_atomic
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import as_dicts
@@ -61,13 +65,22 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     first = read_baselines(path) if path else {}
     due = [m["name"] for m in params["models"] if m["name"] not in first] if path else []
     refuse_in_service(params)
+    problems: list[str] = []
+    to_set: list[dict[str, Any]] = []
+    declared = params  # as the run tells it
+    try:
+        to_set = _steps_to_set(params)
+    except HostError as error:
+        if params["measurements"] is None:
+            raise  # before anything is sent
+        problems.append(str(error))
+        params = {**params, "baseline": None}
     if check_mode:
-        return _predicted(params, list(first), due)
+        return _predicted(params, list(first), due, to_set)
     limits, trust = limits_of(params)
-    session = Session(params)
+    session = Session(declared)
     measured, facts, sweeps = _measured(session, params)
     known = Known(params, facts, limits, trust, first)
-    problems: list[str] = []
     rows, records = [], []
     entries = []
     for measurement, entry in measured:
@@ -108,12 +121,17 @@ def empty_result(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def beyond_knee(entry: Mapping[str, Any], sweeps: list[dict[str, Any]]) -> bool:
-    """Tell whether an entry is a step of a sweep at a load over its knee.
+    """Tell whether an entry is a step of a sweep at a load over its knee, or cut off after others.
 
-    A sweep goes on until an objective breaks: that it breaks there is no failure.
+    A sweep goes on until an objective breaks: that it breaks there is no failure. Nor is it one
+    that the time of the run ended a step, where whole ones went before.
     """
     for sweep in sweeps:
-        if sweep["model"] == entry["model"] and sweep["knee"]:
+        if sweep["model"] != entry["model"]:
+            continue
+        if entry.get("cut") and sweep["points"]:
+            return True
+        if sweep["knee"]:
             return float(entry["stage"][sweep["over"]]) > float(sweep["knee"]["value"])
     return False
 
@@ -132,6 +150,7 @@ def _measured(
         measurement = measurement_from(entry)
         measurement.begun_at = str(entry.get("begun_at") or "")
         measurement.in_flight = int(entry.get("in_flight") or 0)
+        measurement.cut = bool(entry.get("cut"))
         pairs.append((measurement, dict(entry)))
     return pairs, facts, session.sweeps_from(elsewhere)
 
@@ -187,35 +206,52 @@ def _write_json(directory: str, result: dict[str, Any]) -> None:
     result["json_file"] = path
 
 
-def _predicted(params: Mapping[str, Any], known: list[str], due: list[str]) -> dict[str, Any]:
+def _steps_to_set(params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a run would do to the named baseline that it sets, if all it measures is sound.
+
+    Raises:
+        HostError: a comparison or the baseline to set can't be had as declared: better said now
+            than after a load, which would have to be repeated.
+    """
+    wanted = params["baseline"] or {}
+    models = [model["name"] for model in params["models"]]
+    if wanted.get("compare"):
+        rules_of(wanted)
+        for model in models:
+            read_baseline(wanted["directory"], wanted["compare"], model)
+    if not wanted.get("set"):
+        return []
+    directory, name = wanted["directory"], wanted["set"]
+    labels = [stage.label for stage in stages_of(params)]
+    steps = []
+    for model in models:
+        there = labels_to_replace(directory, name, model, labels, replace=wanted["replace"])
+        for label in labels:
+            step = "replace" if label in there else "set"
+            steps.append(
+                {
+                    "action": f"{step}_baseline",
+                    "target": model,
+                    "baseline": name,
+                    "stage": label,
+                }
+            )
+    return steps
+
+
+def _predicted(
+    params: Mapping[str, Any], known: list[str], due: list[str], to_set: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Return what a run would do if everything it measures is sound."""
     result = {**empty_result(params), **_result(params, known, due)}
     result["would_send"] = load_in_words(params)
-    wanted = params["baseline"] or {}
-    if wanted.get("set") and not params["sweep"]:
-        stage = stage_of(params)
-        for model in params["models"]:
-            records = read_baseline(wanted["directory"], wanted["set"], model["name"])
-            there = any(record.identity.stage.label == stage.label for record in records)
-            if there and not wanted["replace"]:
-                raise HostError(
-                    f"{wanted['directory']}: baseline {wanted['set']} has another measurement of"
-                    f" {model['name']} ({stage.label}).",
-                    "Say replace, or give another name.",
-                )
-            verb = "replace" if there else "set"
-            result["changed"] = True
-            result["actions"].append(
-                f"{verb} baseline {wanted['set']} of {model['name']} ({stage.label})"
-            )
-            result["plan"].append(
-                {
-                    "action": f"{verb}_baseline",
-                    "target": model["name"],
-                    "baseline": wanted["set"],
-                    "stage": stage.label,
-                }
-            )
+    for step in to_set:
+        verb = step["action"].split("_")[0]
+        result["changed"] = True
+        result["actions"].append(
+            f"{verb} baseline {step['baseline']} of {step['target']} ({step['stage']})"
+        )
+        result["plan"].append(step)
     return result
 
 

@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_timeline impor
 
 LIMIT_S = 24 * 3600.0
 READ_LIMIT = 64 * 2**20
+SETTLE_S = 3.0  # a driver that takes longer starts while the load runs
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,21 @@ class Sampler:
             settings = self._settings(wanted, bool(python) and interpreter == python, why)
             try:
                 self._process = start_child(interpreter, _bench_sampler_child, settings, self._out)
+                self._settle(len(wanted))
                 return
             except OSError as error:
                 why = str(error)
         self._failed = why
+
+    def _settle(self, sources: int) -> None:
+        """Wait until every source is open: what that costs must not fall into the load."""
+        end = time.monotonic() + SETTLE_S
+        while time.monotonic() < end and self._process is not None:
+            if self._process.poll() is not None:
+                return
+            if sum("source" in line for line in self._written()) >= sources:
+                return
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """End the sampler and keep what it wrote."""

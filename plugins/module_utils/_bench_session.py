@@ -42,6 +42,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_prompts import
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_sampler import Sampler, Watch
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_shapes import Stage
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_sweep import (
+    OBJECTIVES,
     next_value,
     point_of,
     summarise,
@@ -249,6 +250,8 @@ class Session:
                     runner, model["name"], stage, index=len(steps), warmup=warmup, known=known
                 )
             )
+            if steps[-1][1]["cut"]:
+                break
             points.append(self._point(model, steps[-1][1], value))
             if warmup and warmup[-1].error_kind:
                 break
@@ -261,12 +264,19 @@ class Session:
             requests=len(entry["samples"]) + entry["not_sent"],
             failed=sum(bool(s["error_kind"]) for s in entry["samples"]) + entry["not_sent"],
             slo=_sweep_slo(model["slo"]),
+            rates=[
+                s["tokens_per_s"]
+                for s in entry["samples"]
+                if not s["error_kind"] and s["tokens_per_s"] is not None
+            ],
         )
 
     def _summary(self, model: Mapping[str, Any], entries: list[Entry]) -> Entry:
         spec = self._params["sweep"]
         points = [
-            self._point(model, entry, float(entry["stage"][spec["over"]])) for entry in entries
+            self._point(model, entry, float(entry["stage"][spec["over"]]))
+            for entry in entries
+            if not entry.get("cut")  # what the time cut short is nothing that the load broke
         ]
         return {"model": model["name"], **summarise(points, _sweep_slo(model["slo"]), spec)}
 
@@ -303,6 +313,8 @@ class Session:
 
     def _tell(self, progress: Progress) -> None:
         notes = []
+        if progress.unit != "requests":
+            notes.append(f"{progress.requests} requests")
         if progress.errors:
             notes.append(f"{progress.errors} errors")
         if progress.in_flight:
@@ -317,7 +329,7 @@ class Session:
             progress.phase,
             progress.done,
             progress.total,
-            unit="requests",
+            unit=progress.unit,
             note=", ".join(notes),
         )
 
@@ -328,12 +340,12 @@ def _expected(stage: Stage) -> int:
 
 
 def _sweep_slo(slo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a model's objectives as a sweep takes them."""
-    found = {
-        name: value
-        for name, value in (slo or {}).items()
-        if value and name in ("ttft_ms", "tpot_ms", "latency_ms", "tokens_per_s")
-    }
+    """Return a model's objectives as a sweep takes them.
+
+    ``target_throughput_rps`` and ``goodput_rps`` are none of them: a small load misses them by
+    being small, and no larger one breaks them.
+    """
+    found = {name: value for name, value in (slo or {}).items() if value and name in OBJECTIVES}
     if (slo or {}).get("slo_percentile"):
         found["percentile"] = int(slo["slo_percentile"][1:])  # type: ignore[index]
     return found

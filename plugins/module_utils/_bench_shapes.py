@@ -78,8 +78,14 @@ class ClosedLoop:
 
     @property
     def wanted(self) -> int:
-        """Return how many requests were due; fewer than declared when the time ended first."""
-        return self._sent if self._over else self._stage.requests
+        """Return how many requests were due; a load that a time ends has no number of its own."""
+        return self._sent if self._stage.duration_s else self._stage.requests
+
+    def cut(self, ends_at: float) -> bool:
+        """Tell, once nothing more is sent, whether the run's end came before the load's."""
+        if self._sent >= self._stage.requests:
+            return False
+        return not self._stage.duration_s or ends_at < self._ends_at
 
     def due(self, now: float, in_flight: int) -> float | None:
         """Return now while a place is free."""
@@ -112,6 +118,10 @@ class OpenLoop:
     def wanted(self) -> int:
         """Return how many requests the schedule has."""
         return len(self._times)
+
+    def cut(self, ends_at: float) -> bool:
+        """Tell, once nothing more is sent, whether requests of the schedule were left."""
+        return self._sent < len(self._times) and ends_at < float("inf")
 
     def due(self, now: float, in_flight: int) -> float | None:
         """Return when the next request is due; None while too many are in flight."""

@@ -16,6 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_options import stage_of
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_shapes import Stage
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_stats import percentile
+
 CONCURRENCY, RATE = "concurrency", "rate"
 PERCENTILE = 95  # of the requests of a step, for which an objective has to hold
 ERROR_PERCENT = 1.0  # requests of a step that may fail
@@ -30,6 +34,7 @@ OBJECTIVES = {
     "tpot_ms": ("tpot_ms", "ms", True),
     "latency_ms": ("latency_ms", "ms", True),
     "gap_ms": ("gap_ms", "ms", True),
+    "itl_p99_ms": ("gap_ms", "ms", True),
     "tokens_per_s": ("tokens_per_s", "tokens/s", False),
 }
 _NAMES = {
@@ -37,8 +42,10 @@ _NAMES = {
     "tpot_ms": "TPOT",
     "latency_ms": "end-to-end latency",
     "gap_ms": "gap between tokens",
+    "itl_p99_ms": "gap between tokens",
     "tokens_per_s": "tokens per second of a request",
 }
+_FIXED = {"itl_p99_ms": 99}  # objectives whose percentile is in their name
 Point = Mapping[str, Any]
 
 
@@ -49,6 +56,7 @@ def point_of(
     requests: int,
     failed: int,
     slo: Mapping[str, Any] | None = None,
+    rates: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Return what a step of a sweep told.
 
@@ -58,7 +66,8 @@ def point_of(
         requests: that were due, those not sent among them.
         failed: of them, without a whole answer.
         slo: objectives: ``ttft_ms``, ``tpot_ms``, ``latency_ms``, ``gap_ms`` (at most),
-            ``tokens_per_s`` (at least), ``percentile``.
+            ``itl_p99_ms`` (the p99 of ``gap_ms``), ``tokens_per_s`` (at least), ``percentile``.
+        rates: tokens per second of each answered request.
     """
     point: dict[str, Any] = {"value": value, "requests": requests, "failed": failed}
     for name in ("ttft_ms", "latency_ms", "tpot_ms", "gap_ms"):
@@ -68,12 +77,17 @@ def point_of(
     for name in ("total_tokens_per_s", "requests_per_s", "goodput_per_s", "slo_attainment"):
         point[name] = metrics.get(name)
     point["objectives"] = _declared(slo)
-    point["broken"] = broken(metrics, slo or {}, requests=requests, failed=failed)
+    point["broken"] = broken(metrics, slo or {}, requests=requests, failed=failed, rates=rates)
     return point
 
 
 def broken(
-    metrics: Mapping[str, Any], slo: Mapping[str, Any], *, requests: int, failed: int
+    metrics: Mapping[str, Any],
+    slo: Mapping[str, Any],
+    *,
+    requests: int,
+    failed: int,
+    rates: Sequence[float] = (),
 ) -> list[str]:
     """Return the objectives that a step missed, one sentence each.
 
@@ -88,7 +102,10 @@ def broken(
         limit = slo.get(name)
         if not limit:
             continue
-        at, value = _value_at(metrics.get(metric) or {}, percent, at_most)
+        if at_most:
+            at, value = _value_at(metrics.get(metric) or {}, _FIXED.get(name, percent))
+        else:  # the same share of the requests has to be above it
+            at, value = _named(100 - percent), percentile(rates, 100 - percent)
         if value is None:
             told.append(f"{_NAMES[name]} was not measured, wanted {limit:g} {unit}")
         elif (value > limit) if at_most else (value < limit):
@@ -99,12 +116,13 @@ def broken(
     return told
 
 
-def _value_at(summary: Mapping[str, Any], percent: int, at_most: bool) -> tuple[str, float | None]:
-    """Return a metric at a percentile; a rate at its median, which is what summaries hold low."""
-    if not at_most or percent == 50:
-        return "median", summary.get("median")
-    value = summary.get(f"p{percent}")
-    return f"p{percent}", value
+def _value_at(summary: Mapping[str, Any], percent: int) -> tuple[str, float | None]:
+    name = _named(percent)
+    return name, summary.get(name)
+
+
+def _named(percent: int) -> str:
+    return "median" if percent == 50 else f"p{percent}"
 
 
 def values_of(spec: Mapping[str, Any]) -> list[float]:
@@ -125,6 +143,14 @@ def values_of(spec: Mapping[str, Any]) -> list[float]:
             found.append(step)
         value *= factor
     return [*found, _round(spec, limit)] if not found or found[-1] < limit else found
+
+
+def stages_of(params: Mapping[str, Any]) -> list[Stage]:
+    """Return the loads of a run: the declared one, or those of its sweep before any was tried."""
+    spec = params["sweep"]
+    if not spec:
+        return [stage_of(params)]
+    return [stage_of(params, spec["over"], value) for value in values_of(spec)]
 
 
 def next_value(points: Sequence[Point], spec: Mapping[str, Any]) -> float | None:
@@ -224,7 +250,8 @@ def summarise(
 
 def _why(points: Sequence[Point], spec: Mapping[str, Any]) -> str:
     if not points:
-        return "No step was run."
+        ended = f"The time of the run ended before {values_of(spec)[0]:g} was measured."
+        return ended if spec.get("over") else "No step was run."
     first = _first_broken(points)
     if first is not None and spec.get("stop") is not False:
         point = next(point for point in points if float(point["value"]) == first)
@@ -242,7 +269,7 @@ def _why(points: Sequence[Point], spec: Mapping[str, Any]) -> str:
     if len(points) >= STEPS:
         return f"{STEPS} steps were run, the most that a sweep takes."
     if left and spec:
-        return f"The time of the run ended before {left[0]:g} was tried."
+        return f"The time of the run ended before {left[0]:g} was measured."
     last = max(float(point["value"]) for point in points)
     return f"Every declared load was tried, up to {last:g}."
 

@@ -51,6 +51,7 @@ class TrustLimits:
             whichever is more.
         loop_lag_ms: p99 of the time that an arrival waited for the client.
         dispatch_lag_ms: p99 of the time by which a request of a schedule went out late.
+        in_service: whether clients used the host meanwhile, with leave.
     """
 
     min_samples: int | None = None
@@ -62,6 +63,7 @@ class TrustLimits:
     overhead_ms: float | None = None
     loop_lag_ms: float = 25.0
     dispatch_lag_ms: float = 10.0
+    in_service: bool = False
 
 
 def judge_validity(
@@ -161,6 +163,8 @@ def _samples(measured: Measurement, metrics: Mapping[str, Any], limits: TrustLim
             f"{missed:.1f} % of {due} requests failed or were not sent, wanted at most"
             f" {limits.error_percent:g} %"
         )
+    if measured.cut:
+        reasons.append("the time of the run ended before the load did, wanted the whole load")
     spread = metrics["tokens_per_s"]["cv_percent"]
     if limits.cv_percent and spread is not None and spread > limits.cv_percent:
         reasons.append(
@@ -221,6 +225,11 @@ def _other_load(
         reasons.append(
             f"other load: the engine counted {counted:g} requests while {sent} were ours, wanted"
             " no other"
+        )
+    if limits.in_service and server_truth.get("engine") != "vllm":
+        reasons.append(
+            "other load: clients used the host meanwhile, and the engine doesn't say how much;"
+            " wanted it drained"
         )
     reasons += _foreign_requests(measured, rows, limits)
     others = sorted(

@@ -171,7 +171,9 @@ options:
     type: int
     default: 0
   duration:
-    description: Seconds after which no request of a load starts. V(0) leaves it to O(iterations).
+    description:
+      - Seconds after which no request of a load starts, at most O(max_duration).
+      - V(0) leaves it to O(iterations).
     type: float
     default: 0.0
   sweep:

@@ -13,16 +13,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_options import ARGUMENT_SPEC
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 
 SCHEMA = 1
 PATTERN = "benchmark-*.json"
+USUAL_ANSWER = ARGUMENT_SPEC["num_predict"]["default"]
 NEEDED = ("schema", "host", "url", "started_at", "entries")
 # Options that change what is measured. Of runs that agree in these the newest tells how it is now.
 LOAD = (
     "arrival",
     "concurrency",
     "duration",
+    "extra_body",
     "iterations",
     "num_predict",
     "prompt_file",
@@ -33,6 +36,7 @@ LOAD = (
     "stream",
     "sweep",
     "think",
+    "unique_prompts",
 )
 
 Run = dict[str, Any]
@@ -89,6 +93,24 @@ def key_of(run: Mapping[str, Any]) -> str:
     models = sorted({str(entry["model"]) for entry in run["entries"]})
     load = {name: options.get(name) for name in LOAD}
     return json.dumps([run["url"], run.get("dialect"), models, load], sort_keys=True, default=str)
+
+
+def request_of(run: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the tokens of a synthetic prompt (0: none) and of the longest answer (0: not told).
+
+    Loads that differ in these have different times at the same number of requests at once.
+    """
+    options = run.get("options") or {}
+    return int(options.get("prompt_tokens") or 0), int(options.get("num_predict") or 0)
+
+
+def load_label(label: str, request: tuple[int, int]) -> str:
+    """Return a load's label with what ``request_of`` says, where that isn't the usual."""
+    prompt, answer = request
+    told = [label]
+    told += [f"prompts of {prompt:,} tokens"] if prompt else []
+    told += [f"answers of {answer:,} tokens"] if answer not in (0, USUAL_ANSWER) else []
+    return ", ".join(told)
 
 
 def without_runs(hosts: Sequence[str], runs: Iterable[Mapping[str, Any]]) -> list[str]:

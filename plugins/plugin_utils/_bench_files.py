@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-
 from ansible_collections.hx_infra.llm.plugins.plugin_utils._bench_page import render_page
 
 LATEST = "benchmark.html"
@@ -24,22 +22,16 @@ def write_run(directory: str, run: Mapping[str, Any]) -> str:
     """Write a run's JSON file and page below a directory of its host's name; return the page.
 
     Raises:
-        AnsibleActionFail: they can't be written; the figures are in the result all the same.
+        OSError, TemplateError: they can't be written.
     """
     folder = Path(directory).expanduser() / run["host"]
     stamp = "".join(character for character in run["started_at"] if character.isalnum())
     name = f"benchmark-{stamp}-{run['run_id']}"
     page = folder / f"{name}.html"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / f"{name}.json", json.dumps(run, indent=1, sort_keys=True) + "\n")
-        _write(page, render_page(run))
-        _lead(folder / LATEST, page.name)
-    except OSError as error:
-        raise AnsibleActionFail(
-            f"{run['host']}: the report of the benchmark can't be written: {error}."
-            " Correct report_dir."
-        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / f"{name}.json", json.dumps(run, indent=1, sort_keys=True) + "\n")
+    _write(page, render_page(run))
+    _lead(folder / LATEST, page.name)
     return str(page)
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from ansible_collections.hx_infra.llm.plugins.plugin_utils import _bench_collect as collect
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _bench_outcome as outcome
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _bench_view as views
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _report_files as files
@@ -84,6 +85,7 @@ def fleet_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     rows = []
     for run in runs:
+        request = collect.request_of(run)
         for entry in run.get("entries") or []:
             if outcome.beyond_knee(entry, run):
                 continue
@@ -94,7 +96,7 @@ def fleet_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 {
                     "host": str(run["host"]),
                     "model": str(entry["model"]),
-                    "load": str(entry["stage"]["label"]),
+                    "load": collect.load_label(str(entry["stage"]["label"]), request),
                     "ttft_p50": ttft.get("median"),
                     "ttft_p99": ttft.get("p99"),
                     "rate": (metrics.get("tokens_per_s") or {}).get("median"),

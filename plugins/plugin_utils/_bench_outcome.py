@@ -131,10 +131,14 @@ def load_of(entry: Mapping[str, Any], over: str) -> float:
 
 
 def beyond_knee(entry: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
-    """Tell whether an entry is a step of a sweep at a load over its knee."""
+    """Tell whether an entry is a step of a sweep over its knee, or cut off after whole ones."""
     for sweep in sweeps_of(run):
         knee = sweep.get("knee")
-        if knee and sweep["model"] in ("", entry["model"]):
+        if sweep["model"] not in ("", entry["model"]):
+            continue
+        if entry.get("cut") and sweep.get("points"):
+            return True
+        if knee:
             return load_of(entry, str(sweep.get("over"))) > float(knee["value"])
     return False
 

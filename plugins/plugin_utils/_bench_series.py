@@ -18,6 +18,17 @@ WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 OBJECTIVES = tuple(ARGUMENT_SPEC["models"]["options"]["slo"]["options"])
 # What one client alone can't reach, and what a sweep misses at its first steps.
 OF_A_CROWD = ("target_throughput_rps", "goodput_rps")
+# What changes the cost of a request: a first baseline is of the module's own defaults.
+OF_A_REQUEST = (
+    "extra_body",
+    "num_predict",
+    "prompt_file",
+    "prompt_tokens",
+    "prompts",
+    "stream",
+    "think",
+    "unique_prompts",
+)
 # The options of the module that make up a load and how it is judged.
 LOAD = (
     "arrival",
@@ -158,14 +169,16 @@ def series(
     """Return the measurements of a preset: each of its loads on each endpoint.
 
     Args:
-        ends: endpoints, as ``endpoints`` returns them.
+        ends: endpoints, as ``endpoints`` returns them; ``elsewhere`` where the URL is not that of
+            the host's own server.
         preset: name of one of ``presets``.
         presets: loads by name, each a list of options of the module.
         load: options that replace those of the preset.
 
     Returns:
         Measurements with ``label``, ``url``, ``api``, ``key_file``, ``models``, ``options``,
-        ``sequential`` (one request at a time, the load that first baselines are of) and ``swept``.
+        ``sequential`` (one plain request at a time to the host's own server, the load that first
+        baselines are of) and ``swept``.
 
     Raises:
         HostError: there is no such preset, or an option that makes up no load.
@@ -187,8 +200,7 @@ def series(
     for end in ends:
         for options in loads:
             swept = bool(options.get("sweep"))
-            alone = not swept and not options.get("rate")
-            alone = alone and int(options.get("concurrency") or 1) == 1
+            alone = _alone(options)
             found.append(
                 {
                     "label": _label(end, options, preset if len(loads) == 1 else ""),
@@ -197,8 +209,7 @@ def series(
                     "key_file": end.get("key_file") or "",
                     "models": [_judged(model, alone or swept) for model in end["models"]],
                     "options": options,
-                    # Lengths of prompts differ on purpose: a baseline of one is none of another.
-                    "sequential": alone and not options.get("prompt_tokens"),
+                    "sequential": alone and not end.get("elsewhere") and _plain(options),
                     "swept": swept,
                 }
             )
@@ -215,7 +226,30 @@ def _merged(step: Mapping[str, Any], load: Mapping[str, Any]) -> dict[str, Any]:
             options.pop(name, None)
     if load.get("duration"):
         options.pop("iterations", None)
-    return {**options, **{name: _typed(name, value) for name, value in load.items()}}
+    options.update({name: _typed(name, value) for name, value in load.items()})
+    if "cv_limit" not in load:
+        # Clients that share a GPU slow each other down, so that variation says nothing there.
+        if not _alone(options):
+            options["cv_limit"] = 0
+        elif not _alone(step):
+            options.pop("cv_limit", None)
+    return options
+
+
+def _alone(options: Mapping[str, Any]) -> bool:
+    """Return whether one request is sent at a time, each when the one before is answered."""
+    if options.get("sweep") or options.get("rate"):
+        return False
+    return int(options.get("concurrency") or 1) == 1
+
+
+def _plain(options: Mapping[str, Any]) -> bool:
+    """Return whether a request is what the module sends unless told otherwise."""
+    for name in OF_A_REQUEST:
+        usual = ARGUMENT_SPEC[name].get("default")
+        if options.get(name, usual) not in (usual, None):
+            return False
+    return True
 
 
 def _typed(name: str, value: Any) -> Any:

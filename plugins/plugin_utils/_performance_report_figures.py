@@ -13,19 +13,22 @@ from statistics import median
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_stats import percentile
+from ansible_collections.hx_infra.llm.plugins.plugin_utils import _bench_collect as collect
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _bench_outcome as outcome
 
 SHORTEST = 64  # tokens; prompts below stand in one group
 LEAST_SPAN = 256  # tokens between the shortest and the longest prompt of a fit
+ALONE = (0, 1.0)  # how the key of a load begins where one request is sent at a time
 SLOPE_SAMPLES = 300  # of a fit, whose work grows with the square
 Entry = Mapping[str, Any]
+Load = tuple[int, float, int, int]
 
 
 def entries_of(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[Entry]]:
     """Return the entries of each model, those at the lowest load first.
 
     An entry beyond the knee of its sweep and an INVALID one are left out: neither says how the
-    model serves.
+    model serves. Each has ``request``, what its run asked of a request.
     """
     found: dict[str, list[Entry]] = {}
     for run in runs:
@@ -33,19 +36,23 @@ def entries_of(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[Entry]]:
             group = found.setdefault(str(entry["model"]), [])
             state = (entry.get("validity") or {}).get("state")
             if state != "INVALID" and not outcome.beyond_knee(entry, run):
-                group.append(entry)
+                group.append({**entry, "request": collect.request_of(run)})
     return {model: sorted(group, key=load_key) for model, group in sorted(found.items())}
 
 
-def load_key(entry: Entry) -> tuple[int, float]:
-    """Return what loads are ordered by: closed ones by requests at once, then open ones by rate."""
+def load_key(entry: Entry) -> Load:
+    """Return what loads are ordered by: closed ones by requests at once, then open ones by rate.
+
+    Of equal ones by the tokens of prompt and answer.
+    """
     stage = entry["stage"]
+    prompt, answer = entry.get("request") or (0, 0)
     if stage.get("shape") in (None, "closed"):
-        return 0, float(stage.get("concurrency") or 1)
-    return 1, float(stage.get("rate") or 0)
+        return 0, float(stage.get("concurrency") or 1), prompt, answer
+    return 1, float(stage.get("rate") or 0), prompt, answer
 
 
-def common_load(measured: Mapping[str, Sequence[Entry]]) -> tuple[int, float] | None:
+def common_load(measured: Mapping[str, Sequence[Entry]]) -> Load | None:
     """Return the lowest load that every model was measured at; None where there is none."""
     loads = [{load_key(entry) for entry in entries} for entries in measured.values() if entries]
     return min(set.intersection(*loads), default=None) if loads else None
@@ -74,7 +81,9 @@ def model_row(
         "digest": str(fact.get("digest") or ""),
         "size_bytes": size,
         "measured": model in measured,
-        "load": (entry.get("stage") or {}).get("label"),
+        "load": collect.load_label(entry["stage"]["label"], entry.get("request") or (0, 0))
+        if entry
+        else None,
         "requests": sum(len(e.get("samples") or []) for e in entries),
         "ttft_ms": ttft.get("median"),
         "ttft_p99_ms": ttft.get("p99"),
@@ -95,7 +104,7 @@ def prompt_lengths(model: str, entries: Sequence[Entry]) -> dict[str, Any] | Non
     slopes between all pairs of requests (Theil-Sen), where prompts differ by at least
     ``LEAST_SPAN`` tokens: a slope must not be drawn out over lengths that nobody sent.
     """
-    lowest = [entry for entry in entries if load_key(entry) == load_key(entries[0])]
+    lowest = [entry for entry in entries if load_key(entry)[:2] == load_key(entries[0])[:2]]
     points = [
         (int(sample["prompt_tokens"]), float(sample["ttft_ms"]))
         for entry in lowest
@@ -141,14 +150,14 @@ def _slope(points: Sequence[tuple[int, float]]) -> float | None:
 def capacity(
     model: str, runs: Iterable[Mapping[str, Any]], entries: Sequence[Entry]
 ) -> dict[str, Any]:
-    """Return the load that a model serves: from a sweep, or the highest load that passed.
+    """Return the load that a model serves: from the newest sweep, or the highest that passed.
 
     Returns:
         ``value`` (None: not known), ``over``, ``at_least`` (it may serve more), ``source``
         (``sweep``, ``load`` or ``unknown``), ``objectives`` (whether any were declared), ``text``.
     """
     swept = False
-    for run in runs:
+    for run in sorted(runs, key=lambda item: str(item["started_at"]), reverse=True):
         for sweep in outcome.sweeps_of(run):
             if sweep["model"] not in ("", model) or not sweep.get("points"):
                 continue
@@ -278,7 +287,10 @@ def disk(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stability(model: str, entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return how evenly a model served: variation, stalls, errors, over all its loads."""
+    """Return how evenly a model served: stalls and errors over all its loads, and variation.
+
+    Tokens per second vary where clients share a GPU, so the variation is of one request at a time.
+    """
     requests = sum(len(e.get("samples") or []) + int(e.get("not_sent") or 0) for e in entries)
     good = sum(not s["error_kind"] for e in entries for s in e.get("samples") or [])
     errors: dict[str, int] = {}
@@ -291,7 +303,8 @@ def stability(model: str, entries: Sequence[Entry]) -> dict[str, Any]:
         stalls += int(gap.get("stalls") or 0)
         longest += [gap["max"]] if gap.get("max") is not None else []
         variation = (metrics.get("tokens_per_s") or {}).get("cv_percent")
-        variations += [variation] if variation is not None else []
+        if variation is not None and load_key(entry)[:2] == ALONE:
+            variations.append(variation)
         for kind, count in (entry.get("errors") or {}).items():
             errors[kind] = errors.get(kind, 0) + int(count)
     return {

@@ -78,6 +78,7 @@ class Abrupt(threading.Thread):
         self.reset = reset
         self.answers = answers
         self.accepted = 0
+        self.pause_s = 0.0
         self.start()
 
     def run(self):
@@ -93,6 +94,7 @@ class Abrupt(threading.Thread):
                     connection.sendall(self.ANSWER)
                 connection.recv(100)  # unread bytes make the system send a reset
                 if not self.reset:
+                    time.sleep(self.pause_s)
                     connection.recv(65536)
                     connection.shutdown(socket.SHUT_RDWR)
 
@@ -105,6 +107,57 @@ def test_a_request_that_meets_a_closing_connection_is_sent_again_and_counted(res
     assert kinds(samples) == [""] * 4
     assert account.reconnects == 3
     assert server.accepted == 4
+
+
+def test_a_server_that_dies_over_a_request_is_an_error_and_its_time_counts():
+    server = Abrupt(reset=False)
+    server.pause_s = 0.4
+    account, samples = drive(server.url, 2)
+    server.listener.close()
+    assert kinds(samples) == ["", "connection"]
+    assert account.reconnects == 0
+    assert samples[1].latency_ms >= 400
+
+
+class Refusing(threading.Thread):
+    """A server that answers before it has read the request, and closes."""
+
+    ANSWER = b"HTTP/1.1 413 Too Large\r\nContent-Length: 14\r\n\r\nprompt too big"
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.start()
+
+    def run(self):
+        connection, _peer = self.listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(self.ANSWER)  # and closes over what it has not read: a reset
+
+
+def test_a_refusal_that_comes_while_the_request_is_still_going_out_is_read():
+    server = Refusing()
+    _account, [sample] = drive(server.url, 1, prompt="x" * 20_000_000)
+    server.listener.close()
+    assert (sample.error_kind, sample.error) == ("http_4xx", "status 413: prompt too big")
+
+
+def test_connecting_is_no_part_of_the_time_to_the_first_token(server, monkeypatch):
+    url = server.url
+    engine = Engine(address_of(url, None, True))
+    connect = engine._connect
+
+    def late():
+        wire = connect()
+        time.sleep(0.3)
+        return wire
+
+    monkeypatch.setattr(engine, "_connect", late)
+    account, [sample] = drive(url, 1, engine=engine)
+    assert sample.ttft_ms < 200
+    assert account.connects == 1
 
 
 def test_a_server_that_closes_every_connection_at_once_is_an_error_and_no_endless_loop():

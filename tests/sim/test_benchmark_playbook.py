@@ -200,3 +200,56 @@ def test_what_can_not_be_measured_is_refused_before_anything_is_drained(
     assert "llm-01: llm_models declares tiny:1b, wanted tiny:2b to measure on ollama" in told
     assert "Drain the host at each gateway" not in result.stdout
     assert statuses(gateway, "llm-01") == {"UP"}
+
+
+def test_a_drained_host_says_nothing_of_another_address(
+    bench: Bench, gateway: GatewayHost, ollama: Ollama
+) -> None:
+    gateway.run("drained", host="llm-01", owner="operator", allow_last=True)
+    given = {"llm_benchmark_url": ollama.url}
+    refused = bench.run("--check", **given)
+    told = said(refused)
+    assert refused.returncode != 0, told
+    assert f"llm-01: requests go to llm_benchmark_url, {ollama.url}: whether clients use" in told
+    assert "llm_benchmark_drain=true" not in told
+    assert "llm_benchmark_in_service=true" in told
+    allowed = bench.run("--check", **given, llm_benchmark_in_service=True)
+    assert allowed.returncode == 0, said(allowed)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"llm_benchmark_url": "http://gw-01:8000", "llm_benchmark_drain": True},
+            "llm_benchmark_drain is true and requests go to llm_benchmark_url, http://gw-01:8000;",
+        ),
+        (
+            {"llm_benchmark_run_from": "controller", "llm_benchmark_in_service": True},
+            "llm_benchmark_run_from is controller and llm_benchmark_url is empty;",
+        ),
+    ],
+    ids=["drain-elsewhere", "controller-nowhere"],
+)
+def test_what_would_hit_or_spare_the_wrong_host_is_refused(
+    bench: Bench, gateway: GatewayHost, given: dict[str, Any], words: str
+) -> None:
+    result = bench.run(**given)
+    told = said(result)
+    assert result.returncode != 0, told
+    assert words in told, told
+    assert bench.pages == []
+    assert statuses(gateway, "llm-01") == {"UP"}
+
+
+def test_a_declared_model_that_is_not_there_is_in_the_report(bench: Bench, ollama: Ollama) -> None:
+    declared = [{"name": f"registry.ollama.ai/library/{MODEL.upper()}"}, {"name": "absent"}]
+    result = bench.run(task="performance", llm_models=declared)
+    assert result.returncode == 0, said(result)
+    report = json.loads((bench.folder / "runs/llm-01/performance-report.json").read_text())
+    sizes = {row["model"]: row["size_bytes"] for row in report["models"]}
+    assert set(sizes) == {item["name"] for item in declared}
+    assert sizes["absent"] is None
+    assert sizes[declared[0]["name"]]
+    missed = {item["subject"] for item in report["recommendations"] if item["rule"] == "R11"}
+    assert missed == set(sizes)

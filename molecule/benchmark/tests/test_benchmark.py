@@ -187,7 +187,8 @@ def test_it_is_drained_meanwhile_and_back_afterwards(bench, llm_02, routed):
 
 
 def test_one_at_a_time_records_the_first_baseline_once(bench, llm_02):
-    given = {"llm_benchmark_in_service": True, "llm_benchmark_options": {**SHORT, "iterations": 4}}
+    usual = {name: value for name, value in SHORT.items() if name != "num_predict"}
+    given = {"llm_benchmark_in_service": True, "llm_benchmark_options": {**usual, "iterations": 4}}
     ended = until_sound(lambda: bench(**given))
     assert "because llm_benchmark_in_service says so" in said(ended)
     header, *found = rows(llm_02, f"{PERF}/baseline.csv")

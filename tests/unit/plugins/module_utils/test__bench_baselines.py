@@ -66,6 +66,13 @@ def test_what_was_written_is_read_again():
     assert bench.render([record(), other]) == written
 
 
+def test_a_file_of_before_the_identity_grew_is_still_read():
+    content = json.loads(bench.render([record()]))
+    for name in ("extra_digest", "unique_prompts", "run_from"):
+        del content["measured"][0]["identity"][name]
+    assert bench.parse(json.dumps(content).encode(), bench.file_name(MODEL)) == [record()]
+
+
 @pytest.mark.parametrize(
     ("model", "name"),
     [

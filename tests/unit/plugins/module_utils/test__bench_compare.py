@@ -43,6 +43,22 @@ def record(identity=IDENTITY, validity="VALID", gap=30.0, **more):
     return Record(identity, "2026-08-20T12:00:00.000Z", 60.0, validity, counts, values, gap)
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"extra_digest": "ab"}, "digest of extra_body is ab"),
+        ({"unique_prompts": False}, "uniqueness of prompts is False"),
+        ({"run_from": "controller"}, "place that requests come from is controller"),
+    ],
+)
+def test_what_changes_the_figures_of_a_request_makes_them_incomparable(changed, told):
+    found = compared(identity=replace(IDENTITY, **changed))
+    assert found["comparable"] is False
+    assert told in found["why_not"][0]
+    with pytest.raises(HostError, match="may not differ"):
+        bench.Rules(may_differ=list(changed))
+
+
 def compared(before=None, identity=IDENTITY, gap=30.0, rules=None, **more):
     return bench.compare(
         "release",

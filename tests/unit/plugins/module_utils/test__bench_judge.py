@@ -144,7 +144,7 @@ def test_comparison_with_the_first_baseline(ttft, rate, wanted):
 
 @pytest.mark.parametrize(
     ("state", "status", "fit"),
-    [("VALID", "PASS", True), ("UNRELIABLE", "WARN", True), ("INVALID", "FAIL", False)],
+    [("VALID", "PASS", True), ("UNRELIABLE", "WARN", False), ("INVALID", "FAIL", False)],
 )
 def test_trust(state, status, fit):
     reasons = [] if state == "VALID" else ["2 requests, wanted 3", "GPU 0 was throttled"]

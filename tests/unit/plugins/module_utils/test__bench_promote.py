@@ -48,6 +48,18 @@ def ttft(directory, name, model="m"):
     return [found.values["ttft_ms"][0] for found in read_baseline(directory, name, model)]
 
 
+def test_what_setting_would_refuse_is_known_before(directory):
+    labels = ["1 at once", "4 at once"]
+    assert bench.labels_to_replace(directory, "release", "m", labels, replace=False) == []
+    bench.set_baseline(directory, "release", [record("m")])
+    with pytest.raises(HostError, match=r"another measurement of m \(1 at once\)"):
+        bench.labels_to_replace(directory, "release", "m", labels, replace=False)
+    assert bench.labels_to_replace(directory, "release", "m", labels, replace=True) == labels[:1]
+    assert bench.labels_to_replace(directory, "release", "n", labels, replace=False) == []
+    with pytest.raises(HostError, match="wanted a name without"):
+        bench.labels_to_replace(directory, "a.previous", "m", labels, replace=True)
+
+
 def test_setting_writes_what_check_mode_predicts(directory):
     records = [record("m"), record("m", concurrency=4), record("hub/n")]
     predicted = bench.set_baseline(directory, "release", records, check_mode=True)

@@ -13,6 +13,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils import _bench_options
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_csv import BASELINE_HEADER
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_entry import (
     Known,
+    identity_of,
     limits_of,
     measured_entry,
 )
@@ -175,6 +176,23 @@ def test_what_was_measured_elsewhere_is_judged_and_recorded(tmp_path, measured):
             "concurrency is 4, wanted at most the number of iterations (3)",
         ),
         ({"iterations": 10**6}, "iterations is 1000000, wanted at most 20000"),
+        ({"rate": -1.0, "iterations": 3}, "rate is -1, wanted at least 0.001"),
+        ({"concurrency": 50_000}, "concurrency is 50000, wanted at most 4096"),
+        ({"duration": 2000.0}, "duration is 2000 s, wanted at most max_duration (1800 s)"),
+        ({"sweep": suboptions("sweep", values=[0.0])}, "values of sweep is 0, wanted 1 to 4096"),
+        ({"sweep": suboptions("sweep", values=[])}, "values of sweep is empty"),
+        ({"sweep": suboptions("sweep", limit=1e5)}, "limit of sweep is 100000, wanted 1 to 4096"),
+        ({"sweep": suboptions("sweep", start=0.5)}, "start of sweep is 0.5, wanted 1 to 4096"),
+        ({"sweep": suboptions("sweep", factor=1.0)}, "factor of sweep is 1, wanted more than 1"),
+        ({"sweep": suboptions("sweep", refine=-1)}, "refine of sweep is -1"),
+        (
+            {"sweep": suboptions("sweep", over="rate", values=[0.0]), "duration": 5.0},
+            "values of sweep is 0, wanted at least 0.001 (rate)",
+        ),
+        (
+            {"sweep": suboptions("sweep", over="rate", limit=float("inf")), "duration": 5.0},
+            "limit of sweep is inf",
+        ),
         ({"rate": 2.0}, "a schedule has no end, wanted iterations or duration"),
         (
             {"rate": 2.0, "duration": 5.0, "sweep": suboptions("sweep")},
@@ -237,11 +255,92 @@ def test_a_named_baseline_is_set_compared_and_not_replaced_by_chance(tmp_path, m
     assert slower["change_percent"] < -50
     assert slower["verdict"] != "PASS"
     assert same["verdict"] == "PASS"
-    again = _bench_run.run(params(baseline=wanted), check_mode=False)
-    assert "another measurement of a" in again["problems"][0]
-    assert again["changed"] is False
-    with pytest.raises(HostError, match="another measurement of a"):
-        _bench_run.run(params(baseline=wanted), check_mode=True)
+    calls = measured(measurement("a"))
+    sent = len(calls)
+    for check_mode in (True, False):
+        with pytest.raises(HostError, match="another measurement of a"):
+            _bench_run.run(params(baseline=wanted), check_mode)
+    assert len(calls) == sent
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"compare": "release", "may_differ": ["model"]}, "model may not differ"),
+        ({"compare": "../release"}, "baseline is named"),
+        ({"compare": "damaged"}, "is no baseline"),
+        ({"set": "damaged"}, "is no baseline"),
+        ({"set": "../release"}, "baseline is named"),
+        ({"set": "release.previous"}, "wanted a name without"),
+        ({"set": "file"}, "is no directory"),
+    ],
+)
+def test_a_baseline_that_cannot_be_used_stops_before_any_request(
+    tmp_path, measured, given, message
+):
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "a.json").write_text("{")
+    (tmp_path / "file").write_text("")
+    calls = measured(measurement("a"))
+    wanted = suboptions("baseline", directory=str(tmp_path), **given)
+    for check_mode in (True, False):
+        with pytest.raises(HostError, match=message):
+            _bench_run.run(params(baseline=wanted), check_mode)
+    assert calls == []
+
+
+def test_a_baseline_that_cannot_be_used_loses_nothing_measured_elsewhere(tmp_path, measured):
+    measured(measurement("a"))
+    elsewhere = _bench_run.run(params(), check_mode=False)["benchmark"]
+    wanted = suboptions("baseline", directory=str(tmp_path), set="a.previous")
+    result = _bench_run.run(params(measurements=elsewhere, baseline=wanted), check_mode=False)
+    assert "wanted a name without" in result["problems"][0]
+    assert [entry["model"] for entry in result["benchmark"]] == ["a"]
+    assert result["run"]["options"]["baseline"]["set"] == "a.previous"
+
+
+def test_check_mode_predicts_the_named_baselines_of_a_sweep(tmp_path):
+    wanted = suboptions("baseline", directory=str(tmp_path), set="first")
+    sweep = suboptions("sweep", values=[1.0, 4.0])
+    told = _bench_run.run(params(baseline=wanted, sweep=sweep), check_mode=True)
+    assert told["changed"] is True
+    assert told["actions"] == [
+        f"set baseline first of {model} ({places} at once)"
+        for model in ("a", "b")
+        for places in (1, 4)
+    ]
+
+
+def test_a_step_that_the_time_cut_off_is_no_failure_after_whole_ones():
+    entry = {"model": "a", "cut": True, "stage": {"concurrency": 4}}
+    sweep = {"model": "a", "over": "concurrency", "knee": None}
+    assert _bench_run.beyond_knee(entry, [{**sweep, "points": [{"value": 1}]}])
+    assert not _bench_run.beyond_knee(entry, [{**sweep, "points": []}])
+    assert not _bench_run.beyond_knee({**entry, "cut": False}, [{**sweep, "points": [{}]}])
+
+
+def test_the_identity_tells_extra_fields_prompts_and_place(measured):
+    def identity(**options):
+        known = Known(params(**options), FACTS, *limits_of(params(**options)), {})
+        run = measurement("a")
+        made = measured_entry(run, calibration={}, server_truth={}, timeline=None, known=known)
+        return identity_of(run, made["asked"], known)
+
+    usual = identity()
+    assert (usual.extra_digest, usual.unique_prompts, usual.run_from) == ("", True, "target")
+    seeded = identity(extra_body={"seed": 1, "top_k": 2})
+    assert seeded.extra_digest not in ("", identity(extra_body={"seed": 2}).extra_digest)
+    assert seeded == identity(extra_body={"top_k": 2, "seed": 1})
+    other = identity(unique_prompts=False, run_from="controller")
+    assert (other.unique_prompts, other.run_from) == (False, "controller")
+
+
+def test_an_unreliable_measurement_is_no_first_baseline(tmp_path, measured):
+    measured(measurement("a", rates=(50.0, 51.0)), measurement("b"))
+    path = str(tmp_path / "baseline.csv")
+    result = _bench_run.run(params(baseline_file=path), check_mode=False)
+    assert [entry["validity"]["state"] for entry in result["benchmark"]] == ["UNRELIABLE", "VALID"]
+    assert result["baseline_recorded"] == ["b"]
 
 
 def test_the_json_file_holds_the_run(tmp_path, measured):

@@ -61,6 +61,25 @@ def test_a_closed_loop_ends_with_its_time():
     assert loop.wanted == 1  # those of the time, not the bound
 
 
+@pytest.mark.parametrize(
+    ("stage", "run_ends_at", "wanted", "cut"),
+    [
+        (Stage(CLOSED, 1, requests=20_000, duration_s=5.0), 103.0, 1, True),
+        (Stage(CLOSED, 1, requests=20_000, duration_s=5.0), 200.0, 1, False),
+        (Stage(CLOSED, 1, requests=1, duration_s=5.0), 103.0, 1, False),
+        (Stage(CLOSED, 1, requests=9), 103.0, 9, True),
+        (Stage(CLOSED, 1, requests=1), 103.0, 1, False),
+        (Stage(CONSTANT, 1, 1.0, 9), 103.0, 9, True),
+        (Stage(CONSTANT, 1, 1.0, 1), 103.0, 1, False),
+    ],
+)
+def test_no_requests_are_made_up_when_the_run_ends_before_the_load(stage, run_ends_at, wanted, cut):
+    loop = feed(stage)
+    loop.take(100.0)  # the run's end keeps the engine from asking for another one
+    assert loop.wanted == wanted
+    assert loop.cut(run_ends_at) is cut
+
+
 def test_a_constant_rate_has_equal_steps():
     assert list(schedule(Stage(CONSTANT, 1, 4.0, 5))) == [0.0, 0.25, 0.5, 0.75, 1.0]
 

@@ -106,7 +106,9 @@ def test_with_objectives_a_standstill_alone_ends_nothing():
 
 def test_time_that_ran_out_is_said():
     told = sweep.summarise([point(1, 1.0)], SLO, {"limit": 8})["stopped_because"]
-    assert told == "The time of the run ended before 2 was tried."
+    assert told == "The time of the run ended before 2 was measured."
+    told = sweep.summarise([], SLO, {"over": "rate", "values": [3.0]})["stopped_because"]
+    assert told == "The time of the run ended before 3 was measured."
     assert sweep.summarise([], SLO)["stopped_because"] == "No step was run."
 
 
@@ -160,16 +162,20 @@ def metrics(**given):
         ({"ttft_ms": 500, "percentile": 99}, ["TTFT (p99) is 501 ms, wanted at most 500 ms"]),
         (
             {"tokens_per_s": 30},
-            ["tokens per second of a request (median) is 20 tokens/s, wanted at least 30 tokens/s"],
+            ["tokens per second of a request (p5) is 20 tokens/s, wanted at least 30 tokens/s"],
         ),
+        ({"tokens_per_s": 30, "percentile": 50}, []),
+        ({"itl_p99_ms": 80}, ["gap between tokens (p99) is 90 ms, wanted at most 80 ms"]),
+        ({"itl_p99_ms": 90, "percentile": 50}, []),
         ({"tpot_ms": 40}, ["TPOT was not measured, wanted 40 ms"]),
         ({}, []),
         ({"ttft_ms": None}, []),
     ],
 )
 def test_objectives_hold_at_their_percentile(slo, expected):
-    found = metrics(ttft_ms=501, tokens_per_s=20)
-    assert sweep.broken(found, slo, requests=100, failed=1) == expected
+    found = metrics(ttft_ms=501, gap_ms=90)
+    rates = [20.0] * 10 + [40.0] * 90  # slow for a tenth of the requests: the median hides it
+    assert sweep.broken(found, slo, requests=100, failed=1, rates=rates) == expected
 
 
 def test_failed_requests_break_a_step_without_objectives():

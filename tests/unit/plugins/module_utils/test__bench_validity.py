@@ -73,6 +73,20 @@ def test_too_few_samples():
     assert judged(measured(sample(1), sample(2)), min_samples=2)["state"] == "VALID"
 
 
+@pytest.mark.parametrize(
+    ("rates", "state"), [((50, 40, 60), "VALID"), ((50, 30, 70), "UNRELIABLE")]
+)
+def test_three_requests_in_turn_are_enough_while_their_rates_agree(rates, state):
+    run = measured(*[sample(number, rate=rate) for number, rate in enumerate(rates, start=1)])
+    assert judged(run, client=CLIENT, cv_percent=20.0, loop_lag_ms=250.0)["state"] == state
+
+
+def test_a_load_that_the_end_of_the_run_cut_off_is_doubted():
+    run = good()
+    run.cut = True
+    assert "time of the run ended before the load did" in only(judged(run), "UNRELIABLE")
+
+
 def test_a_wider_closed_loop_wants_one_sample_per_place():
     run = measured(*[sample(number) for number in range(7)], stage=Stage(concurrency=8, requests=7))
     assert "wanted at least 8" in only(judged(run), "UNRELIABLE")
@@ -234,3 +248,17 @@ def test_a_schedule_held_up_by_the_server_is_not_the_clients_fault(in_flight, st
     run = good()
     run.stage, run.in_flight = Stage("constant", 4, 50.0, 3), in_flight
     assert word in only(judged(run, client={**CLIENT, "dispatch_lag_p99_ms": 300.0}), state)
+
+
+@pytest.mark.parametrize(("engine", "state"), [("ollama", "UNRELIABLE"), ("vllm", "VALID")])
+def test_clients_that_an_engine_does_not_count_are_a_doubt(engine, state):
+    found = bench.judge_validity(
+        good(),
+        metrics_of(good()),
+        timeline=None,
+        client=CLIENT,
+        server_truth={"engine": engine},
+        limits=bench.TrustLimits(in_service=True),
+    )
+    assert found["state"] == state
+    assert ("clients used the host" in str(found["reasons"])) is (state == "UNRELIABLE")

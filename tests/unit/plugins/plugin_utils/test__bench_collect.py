@@ -44,6 +44,32 @@ def test_of_runs_with_the_same_load_the_newest_counts(tmp_path):
     assert told == []
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"extra_body": {"top_k": 1}}, {"extra_body": {"top_k": 2}}),
+        ({"unique_prompts": True}, {"unique_prompts": False}),
+        ({"run_from": "target"}, {"run_from": "controller"}),
+    ],
+)
+def test_options_that_change_figures_make_another_load(tmp_path, one, other):
+    keep(tmp_path, "1", a_run(19, **one))
+    keep(tmp_path, "2", a_run(20, **other))
+    runs, _told = collect.runs_of(str(tmp_path), "llm-01", NOW, 0)
+    assert len(runs) == 2
+
+
+def test_a_label_says_the_lengths_that_are_not_the_usual_ones():
+    def label(**options):
+        return collect.load_label("1 at once", collect.request_of({"options": options}))
+
+    assert label() == label(num_predict=128, prompt_tokens=0) == "1 at once"
+    assert label(prompt_tokens=2048) == "1 at once, prompts of 2,048 tokens"
+    assert label(prompt_tokens=64, num_predict=16) == (
+        "1 at once, prompts of 64 tokens, answers of 16 tokens"
+    )
+
+
 def test_options_that_change_no_figure_make_no_other_load(tmp_path):
     keep(tmp_path, "1", a_run(19, concurrency=4, fail_on="FAIL"))
     keep(tmp_path, "2", a_run(20, concurrency=4, fail_on="never"))

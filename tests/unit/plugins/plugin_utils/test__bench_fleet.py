@@ -74,6 +74,15 @@ def test_models_and_loads_are_compared_with_their_like_only():
     assert "!" not in told
 
 
+@pytest.mark.parametrize("option", [{"prompt_tokens": 2048}, {"num_predict": 512}])
+def test_lengths_of_prompts_and_answers_are_compared_with_their_like_only(option):
+    long = [{**item, "options": option} for item in hosts(900, 901, 902, 903)]
+    rows = fleet.fleet_rows([*hosts(100, 101, 102, 99), *long])
+    assert len({row["load"] for row in rows}) == 2
+    odd = [{**item, "options": option} for item in hosts(900)]
+    assert not any(row["outliers"] for row in fleet.fleet_rows([*hosts(100, 101, 102, 99), *odd]))
+
+
 def test_without_outliers_the_rule_is_not_told():
     assert "MAD" not in fleet.fleet_table(hosts(100, 101))[0]
 

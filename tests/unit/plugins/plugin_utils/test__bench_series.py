@@ -122,8 +122,9 @@ def test_what_is_asked_for_takes_the_place_of_the_preset():
     def options(preset, **load):
         return [item["options"] for item in made.series([END], preset, PRESETS, load)]
 
-    assert options("throughput", rate="2.5") == [{"iterations": 100, "rate": 2.5}]
-    assert options("capacity", concurrency="4") == [{"iterations": 20, "concurrency": 4}]
+    crowd = {"cv_limit": 0}
+    assert options("throughput", rate="2.5") == [{"iterations": 100, "rate": 2.5, **crowd}]
+    assert options("capacity", concurrency="4") == [{"iterations": 20, "concurrency": 4, **crowd}]
     assert options("quick", duration=30) == [{"duration": 30}]
     # Both steps are the same now, so one is enough.
     assert options("latency", prompts=["x"]) == [{"iterations": 20, "prompts": ["x"]}]
@@ -140,6 +141,51 @@ def test_one_request_at_a_time_is_what_first_baselines_are_of():
     assert alone("quick", rate=1) == [False]
     assert alone("capacity") == [False]
     assert alone("quick", prompt_tokens="64") == [False]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"prompts": ["x"]},
+        {"prompt_file": "/p"},
+        {"num_predict": "16"},
+        {"think": True},
+        {"extra_body": {"top_k": 1}},
+        {"stream": False},
+        {"unique_prompts": False},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_first_baselines_are_of_plain_requests_only(changed):
+    [item] = made.series([END], "quick", PRESETS, changed)
+    assert not item["sequential"]
+
+
+def test_what_is_said_as_it_is_anyway_keeps_the_first_baseline():
+    same = {"num_predict": "128", "think": False, "stream": True, "extra_body": {}, "warmup": 2}
+    [item] = made.series([END], "quick", PRESETS, same)
+    assert item["sequential"]
+
+
+def test_first_baselines_are_of_the_hosts_own_server():
+    [item] = made.series([{**END, "elsewhere": True}], "quick", PRESETS, {})
+    assert not item["sequential"]
+
+
+def test_variation_is_judged_only_of_one_request_at_a_time():
+    presets = {**PRESETS, "throughput": [{"concurrency": 10, "cv_limit": 0}]}
+
+    def limit(preset, **load):
+        [item] = made.series([END], preset, presets, load)
+        return item["options"].get("cv_limit")
+
+    assert limit("quick") is None  # the module's own
+    assert limit("quick", concurrency="8") == 0
+    assert limit("quick", rate=2) == 0
+    assert limit("quick", sweep={"over": "rate"}) == 0
+    assert limit("quick", concurrency=8, cv_limit="15") == 15
+    assert limit("throughput") == 0
+    assert limit("throughput", concurrency=1) is None
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,42 @@ def test_models_are_compared_at_a_load_that_all_have():
     assert "the loads differ" in rendered.render_markdown(report)
 
 
+def test_models_are_compared_at_prompts_of_one_length():
+    def measured(model, tokens, ttft):
+        samples = [sample(n, ttft=ttft, prompt_tokens=tokens) for n in range(1, 31)]
+        options = {"prompt_tokens": tokens}
+        return run([entry(model, samples=samples, concurrency=1)], options=options)
+
+    runs = [measured("a", 2048, 900.0), measured("a", 64, 100.0), measured("b", 64, 120.0)]
+    report = reports.build_report(runs, {})
+    assert [(row["load"], row["ttft_ms"]) for row in report["models"]] == [
+        ("1 at once, prompts of 64 tokens", 100.0),
+        ("1 at once, prompts of 64 tokens", 120.0),
+    ]
+    assert report["same_load"] is True
+    [lengths] = [item for item in report["prompt_lengths"] if item["model"] == "a"]
+    assert len(lengths["rows"]) == 2  # all lengths, though models are compared at one
+    report = reports.build_report(runs[::2], {})
+    assert report["same_load"] is False
+
+
+def test_variation_is_that_of_one_request_at_a_time():
+    crowd = entry(concurrency=8)
+    crowd["metrics"]["tokens_per_s"]["cv_percent"] = 60.0
+    alone = entry(concurrency=1)
+    alone["metrics"]["tokens_per_s"]["cv_percent"] = 3.0
+    assert figures.stability("m", [alone, crowd])["cv_percent"] == 3.0
+    assert figures.stability("m", [crowd])["cv_percent"] is None
+
+
+def test_capacity_is_that_of_the_newest_sweep():
+    old, new = swept(broken_from=2), swept(broken_from=8)
+    old["started_at"] = "2026-11-01T10:00:00Z"
+    for runs in ([old, new], [new, old]):
+        (row,) = reports.build_report(runs, FACTS)["capacity"]
+        assert row["value"] == 4
+
+
 def test_latency_by_prompt_length_groups_and_fits():
     samples = [
         sample(n, ttft=50.0 + tokens * 0.2, prompt_tokens=tokens)
