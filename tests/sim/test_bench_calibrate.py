@@ -62,7 +62,7 @@ def test_many_streams_take_no_longer():
     assert result["requests"] >= 64
     assert result["seconds"] < 6
     assert 0 < result["cpu_percent_of_core"] <= 100
-    assert result["loop_lag_p99_ms"] < 100
+    assert result["loop_lag_p99_ms"] < 500
     assert result["tokens_per_s"] > 500
 
 

@@ -66,7 +66,7 @@ def test_a_run_says_what_was_measured_and_how(benchmark):
     assert entry["stage"]["label"] == "1 at once"
     assert entry["metrics"]["ttft_ms"]["min"] >= TTFT_MS
     assert entry["server_truth"]["engine"] == "ollama"
-    assert entry["server_truth"]["ttft_ms"] == pytest.approx(TTFT_MS, rel=0.5)
+    assert TTFT_MS * 0.9 <= entry["server_truth"]["ttft_ms"] < 1000
     assert entry["metrics"]["load_ms"] >= 100
     assert len(entry["warmup"]) == 1
 
