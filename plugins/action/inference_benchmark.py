@@ -26,6 +26,7 @@ MODULE = "hx_infra.llm.inference_benchmark"
 # What stands on the target is read and written there, whoever sends the requests.
 ON_TARGET = ("baseline_file", "results_file", "json_dir", "baseline")
 WHERE_SENT = ("key_file", "prompt_file", "ca_path")
+OF_THE_RUN = ("run_id", "started_at", "seconds")
 SLACK_S = 60.0  # for starting Python, reading files and judging
 CALIBRATION_S = 10.0  # of a load, at most
 STEPS = 32  # of a sweep, at most
@@ -83,16 +84,15 @@ class ActionModule(ActionBase):
         if measured.get("failed"):
             return measured
         judged = {key: value for key, value in args.items() if key not in WHERE_SENT}
-        result = self._execute_module(
+        return self._execute_module(
             module_name=MODULE,
-            module_args={**judged, "measurements": measured["benchmark"]},
+            module_args={
+                **judged,
+                "measurements": measured["benchmark"],
+                "measured_run": {key: measured["run"][key] for key in OF_THE_RUN},
+            },
             task_vars=variables,
         )
-        # Engine and versions were asked from where the requests were sent.
-        for key in ("engine", "started_at", "seconds", "run_id"):
-            if result.get("run") and measured["run"].get(key):
-                result["run"][key] = measured["run"][key]
-        return result
 
     def _execute(
         self,

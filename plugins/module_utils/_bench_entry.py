@@ -170,7 +170,7 @@ def identity_of(measured: Measurement, asked: Mapping[str, Any], known: Known) -
         prompt_tokens=params["prompt_tokens"] or (None if middle is None else round(middle)),
         max_tokens=params["num_predict"],
         think=params["think"],
-        extra_digest=_digest(params["extra_body"]),
+        extra_digest=digest_of(params["extra_body"]),
         unique_prompts=params["unique_prompts"],
         run_from=params["run_from"],
         gpus=tuple(known.facts.get("gpus") or ()),
@@ -178,7 +178,7 @@ def identity_of(measured: Measurement, asked: Mapping[str, Any], known: Known) -
     )
 
 
-def _digest(extra: Mapping[str, Any] | None) -> str:
+def digest_of(extra: Mapping[str, Any] | None) -> str:
     """Return a digest of a request's further fields, whatever their order; empty for none."""
     if not extra:
         return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_dialect import (
     OLLAMA_GENERATE,
@@ -125,6 +126,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "validate_certs": {"type": "bool", "default": True},
     "ca_path": {"type": "path"},
     "measurements": {"type": "list", "elements": "dict"},
+    "measured_run": {"type": "dict"},
     "progress_file": {"type": "path"},
 }
 
@@ -155,6 +157,8 @@ def option_errors(params: Mapping[str, Any]) -> list[str]:
         if params[name] is not None and not params[name] >= least
     ]
     errors += _load_errors(params)
+    if "@" in urlsplit(params["url"]).netloc:
+        errors.append("url holds a user or password, wanted a key_file")
     prompts = params["prompts"]
     usable = prompts and all(prompt.strip() for prompt in prompts)
     if not usable and not params["prompt_tokens"] and not params["prompt_file"]:

@@ -202,7 +202,8 @@ def _write_json(directory: str, result: dict[str, Any]) -> None:
     whole = {**result["run"], "entries": result["benchmark"]}
     stamp = "".join(c for c in whole["started_at"] if c.isalnum())
     path = os.path.join(directory, f"benchmark-{stamp}-{whole['run_id']}.json")
-    write_atomic(path, json.dumps(whole, sort_keys=True).encode() + b"\n")
+    # Errors are the server's own words, prompts the operators': not for everybody.
+    write_atomic(path, json.dumps(whole, sort_keys=True).encode() + b"\n", 0o640)
     result["json_file"] = path
 
 

@@ -20,6 +20,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_calibrate impo
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_dialect import OLLAMA
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_entry import (
     Known,
+    digest_of,
     limits_of,
     measured_entry,
 )
@@ -28,7 +29,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_facts import (
     gpu_names,
     gpu_ratio,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_job import Setting
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_job import Sample, Setting
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_measure import (
     Measurement,
     Plan,
@@ -66,7 +67,9 @@ SCHEMA = 1
 GPU_TIMEOUT_S = 30.0
 PROMPT_FILE_LIMIT = 4 * 2**20
 # Options that say where things are kept rather than what was measured.
-_NOT_TOLD = frozenset({"measurements", "progress_file", "key_file", "host", "url", "models"})
+_NOT_TOLD = frozenset(
+    {"measurements", "measured_run", "progress_file", "key_file", "host", "url", "models"}
+)
 
 Entry = dict[str, Any]
 
@@ -81,6 +84,7 @@ class Session:
         self._ends_at = time.monotonic() + params["max_duration"]
         key = read_key(params["key_file"])
         self._headers = tuple(key_headers(key).items())
+        self._key = key
         self.prompts = _prompts(params)
         self._writer = ProgressWriter(params["progress_file"])
         self._prepare = http_prepare(
@@ -121,7 +125,7 @@ class Session:
         for model in params["models"]:
             name = model["name"]
             runner = self._runner()
-            warmup = runner.warm_up(name)
+            warmup = self._mask(runner.warm_up(name))
             if not params["sweep"]:
                 pairs.append(
                     self._stage(runner, name, stage_of(params), index=0, warmup=warmup, known=known)
@@ -153,8 +157,9 @@ class Session:
             "dialect": params["api"],
             "started_at": rfc3339(self._started),
             "seconds": round(time.time() - self._started, 1),
-            "options": {k: v for k, v in params.items() if k not in _NOT_TOLD},
+            "options": _told(params),
             "slo": {model["name"]: model["slo"] or {} for model in params["models"]},
+            **_of_the_run(params["measured_run"]),
             "facts": {
                 "gpus": list(facts.get("gpus") or []),
                 "driver": facts.get("driver") or "",
@@ -225,6 +230,7 @@ class Session:
         measured.gpu_ratio = gpu_ratio(self._prepare, model)
         truth = server_truth(measured.samples, params["api"], before, after)
         timeline = sampler.timeline(measured) if params["sample_resources"] else None
+        self._mask(measured.samples)
         entry = measured_entry(
             measured,
             calibration=calibration,
@@ -233,6 +239,12 @@ class Session:
             known=known,
         )
         return measured, entry
+
+    def _mask(self, samples: list[Sample]) -> list[Sample]:
+        """Take the key out of what a server said; it may repeat it in an error."""
+        for sample in samples if self._key else []:
+            sample.error = sample.error.replace(self._key, "***")
+        return samples
 
     def _sweep(
         self, runner: Runner, model: Mapping[str, Any], warmup: list[Any], known: Known
@@ -332,6 +344,20 @@ class Session:
             unit=progress.unit,
             note=", ".join(notes),
         )
+
+
+def _told(params: Mapping[str, Any]) -> Entry:
+    """Return the options that say what was measured; what a request had besides may be secret."""
+    told = {name: value for name, value in params.items() if name not in _NOT_TOLD}
+    extra = params["extra_body"]
+    told["extra_body"] = {"fields": sorted(extra), "digest": digest_of(extra)} if extra else {}
+    return told
+
+
+def _of_the_run(measured: Mapping[str, Any] | None) -> Entry:
+    """Return the name and the times of a run that was measured elsewhere."""
+    names = ("run_id", "started_at", "seconds")
+    return {name: measured[name] for name in names if name in (measured or {})}
 
 
 def _expected(stage: Stage) -> int:

@@ -380,6 +380,11 @@ options:
       - O(run_from=controller) uses it.
     type: list
     elements: dict
+  measured_run:
+    description:
+      - Name and times of the run that O(measurements) is of.
+      - Set by the action plugin.
+    type: dict
   progress:
     description:
       - Whether to show where the measurement stands, once a second. It then runs as a job of

@@ -127,6 +127,15 @@ def test_a_model_that_cannot_be_warmed_up_is_not_measured(benchmark, server):
     assert entry["validity"]["state"] == "UNRELIABLE"
 
 
+def test_a_key_that_the_server_repeats_is_masked(benchmark, server, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("sk-0815\n")
+    key.chmod(0o600)
+    server.set_faults(http_status={"status": 500, "message": "no such key sk-0815"})
+    [entry] = benchmark(iterations=1, key_file=str(key))["benchmark"]
+    assert entry["warmup"][0]["error"] == "status 500: no such key ***"
+
+
 def test_synthetic_prompts_are_as_long_as_declared(benchmark):
     [entry] = benchmark(prompt_tokens=300, warmup=3, iterations=2)["benchmark"]
     counted = [sample["prompt_tokens"] for sample in entry["samples"]]

@@ -200,6 +200,7 @@ def test_what_was_measured_elsewhere_is_judged_and_recorded(tmp_path, measured):
         ),
         ({"sweep": suboptions("sweep", over="rate")}, "a schedule has no end"),
         ({"baseline": suboptions("baseline", directory="/b")}, "neither compare nor set"),
+        ({"url": "http://me:secret@llm-01:8000"}, "url holds a user or password"),
         ({"prompts": []}, "prompts holds no or an empty prompt"),
         ({"prompts": [" "]}, "prompts holds no or an empty prompt"),
         ({"models": []}, "models is empty"),
@@ -349,6 +350,25 @@ def test_the_json_file_holds_the_run(tmp_path, measured):
     whole = json.loads(Path(result["json_file"]).read_text(encoding="utf-8"))
     assert (whole["host"], whole["entries"][0]["model"]) == ("llm-01", "a")
     assert "key_file" not in whole["options"]
+
+
+def test_what_requests_had_besides_is_told_by_its_names_only(tmp_path, measured):
+    measured(measurement("a"))
+    extra = {"user": "secret", "ignore_eos": True}
+    result = _bench_run.run(params(json_dir=str(tmp_path), extra_body=extra), check_mode=False)
+    path = Path(result["json_file"])
+    assert "secret" not in path.read_text(encoding="utf-8")
+    assert result["run"]["options"]["extra_body"]["fields"] == ["ignore_eos", "user"]
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_run_that_was_measured_elsewhere_keeps_its_name_and_times(measured):
+    measured(measurement("a"))
+    elsewhere = _bench_run.run(params(), check_mode=False)
+    told = {"run_id": "ab12cd34", "started_at": "2026-01-01T00:00:00.000Z", "seconds": 9.5}
+    given = params(measurements=elsewhere["benchmark"], measured_run=told)
+    run = _bench_run.run(given, check_mode=False)["run"]
+    assert {name: run[name] for name in told} == told
 
 
 def test_the_defaults_are_right():
