@@ -189,9 +189,12 @@ def test_it_is_drained_meanwhile_and_back_afterwards(bench, llm_02, routed):
 
 def test_one_at_a_time_records_the_first_baseline_once(bench, llm_02):
     usual = {name: value for name, value in SHORT.items() if name != "num_predict"}
-    given = {"llm_benchmark_in_service": True, "llm_benchmark_options": {**usual, "iterations": 4}}
-    ended = until_sound(lambda: bench(**given))
-    assert "because llm_benchmark_in_service says so" in said(ended)
+    given = {"llm_benchmark_drain": True, "llm_benchmark_options": {**usual, "iterations": 4}}
+    for _attempt in range(4):  # what a busy machine measures is no baseline
+        ended = bench(**given, **ANYWAY)
+        assert ended.returncode == 0, said(ended)
+        if llm_02.file(f"{PERF}/baseline.csv").exists:
+            break
     header, *found = rows(llm_02, f"{PERF}/baseline.csv")
     assert header == ["timestamp", "model", "first_token_ms", "tokens_per_s"]
     assert [row[1] for row in found] == [MODEL]
@@ -209,7 +212,9 @@ def test_requests_on_a_schedule_count_from_when_they_were_due(bench):
     }
     ended = bench(llm_benchmark_in_service=True, llm_benchmark_options=SHORT, **given, **ANYWAY)
     assert ended.returncode == 0, said(ended)
+    assert "because llm_benchmark_in_service says so" in said(ended)
     [entry] = ended.runs[-1]["entries"]
+    assert entry["validity"]["state"] != "VALID"  # nobody knows what clients asked meanwhile
     assert entry["stage"]["shape"] == "constant"
     assert len(entry["samples"]) == 8
     assert entry["metrics"]["dispatch_lag_ms"]["count"] == 8
