@@ -47,7 +47,7 @@ lab-reset: engine ## bring the drift back; ONLY=llm-01 for one host
 lab-destroy: engine ## leave nothing of the lab behind
 	$(sudo) $(bin)/ansible-playbook tests/lab/destroy.yml
 
-# Two lanes side by side, which share no lab host; the second one's output comes when it is done.
+# Two lanes side by side, each with lab hosts of its own; the second one's output comes when it is done.
 .PHONY: test lane-1 lane-2
 test: engine ## everything that CI runs
 	$(sudo) $(bin)/ansible-playbook tests/lab/create.yml
@@ -58,7 +58,7 @@ test: engine ## everything that CI runs
 	$(sudo) $(bin)/ansible-playbook tests/lab/destroy.yml
 lane-1 lane-2: export HX_KEEP_LAB := yes
 lane-1:
-	@rc=0; for what in "--lane 1" vllm; do $(sudo) tools/molecule.sh $$what || rc=$$?; done; exit $$rc
+	@rc=0; for what in "" vllm; do $(sudo) tools/molecule.sh --lane 1 $$what || rc=$$?; done; exit $$rc
 lane-2: lint units core218 simulators sanity import
 	$(sudo) tools/molecule.sh --lane 2
 

@@ -4,8 +4,9 @@
 #
 # Runs molecule scenarios: those that are named, or all but `vllm`, which has a target of its own.
 #   tools/molecule.sh [--lane 1|2] [SCENARIO...]
-# Lane 1 is what works on llm-01, llm-03 or gw-01, lane 2 the rest: the two share no host, so they can
-# run side by side. The lab is destroyed at the end, unless HX_KEEP_LAB is set.
+# Lane 1 is what works on llm-01, llm-03 or gw-01, lane 2 the rest. They can run side by side: a lane
+# looks after its own hosts only, for the other one's may be gone or half seeded at that moment.
+# The lab is destroyed at the end, unless HX_KEEP_LAB is set.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH=$PWD/.venv/bin:$PATH
@@ -25,6 +26,10 @@ lane_of() { # SCENARIO
   if grep -qE 'llm-01|llm-03|gw-01' "molecule/$1"/*.yml; then echo 1; else echo 2; fi
 }
 
+case $lane in
+  1) export LAB_ONLY=llm-01,llm-03,gw-01,registry ;;
+  2) export LAB_ONLY=llm-02,svc-01,registry ;;
+esac
 ansible-playbook tests/lab/create.yml
 [ -n "${HX_KEEP_LAB:-}" ] || trap 'ansible-playbook tests/lab/destroy.yml' EXIT
 if [ "$#" -eq 0 ]; then
