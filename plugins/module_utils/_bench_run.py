@@ -45,6 +45,9 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostEr
 from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import write_atomic
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import as_dicts
 
+# Checks that are about all requests of a stage together, and the figure that each of them judges.
+TOGETHER = {"throughput": "requests_per_s", "goodput": "goodput_per_s"}
+
 
 def refuse_in_service(params: Mapping[str, Any]) -> None:
     """Raise HostError when the host serves clients and nobody has allowed to load it."""
@@ -92,8 +95,10 @@ def run(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
             entry["baseline_recorded"] = row is not None
         if (params["baseline"] or {}).get("set"):
             records += _record(measurement, entry, identity, params, problems)
-        entry["verdicts"] = as_dicts(entry["verdicts"])
         entries.append(entry)
+    _judge_together(entries, sweeps)
+    for entry in entries:
+        entry["verdicts"] = as_dicts(entry["verdicts"])
     _keep(problems, lambda: append_baselines(path, rows))
     if params["results_file"]:
         samples = [sample for measurement, _entry in measured for sample in measurement.samples]
@@ -134,6 +139,22 @@ def beyond_knee(entry: Mapping[str, Any], sweeps: list[dict[str, Any]]) -> bool:
         if sweep["knee"]:
             return float(entry["stage"][sweep["over"]]) > float(sweep["knee"]["value"])
     return False
+
+
+def _judge_together(entries: list[dict[str, Any]], sweeps: list[dict[str, Any]]) -> None:
+    """Leave a sweep's verdicts about all requests together to the step that comes closest.
+
+    A small load misses them by being small: what counts is whether any load up to the knee
+    reaches them.
+    """
+    for sweep in sweeps:
+        steps = [entry for entry in entries if entry["model"] == sweep["model"]]
+        counted = [entry for entry in steps if not beyond_knee(entry, sweeps)]
+        for check, figure in TOGETHER.items():
+            best = max(counted, key=lambda entry: entry["metrics"][figure] or 0.0, default=None)
+            for entry in steps:
+                if entry is not best:
+                    entry["verdicts"] = [v for v in entry["verdicts"] if v.check != check]
 
 
 def _measured(

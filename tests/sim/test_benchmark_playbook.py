@@ -242,6 +242,33 @@ def test_what_would_hit_or_spare_the_wrong_host_is_refused(
     assert statuses(gateway, "llm-01") == {"UP"}
 
 
+@pytest.mark.parametrize(
+    ("url", "connection", "refused"),
+    [
+        ("http://127.0.0.1:11434", "ssh", True),
+        ("https://[::1]:8000", "ssh", True),
+        ("http://127.0.0.1:11434", "local", False),
+        ("http://llm-01:11434", "ssh", False),
+    ],
+)
+def test_the_role_does_not_let_the_controller_measure_itself(
+    gateway: GatewayHost, url: str, connection: str, refused: bool
+) -> None:
+    preflight = {"name": "hx_infra.llm.benchmark", "tasks_from": "preflight"}
+    book = {
+        "hosts": "llm-01",
+        "tasks": [{"name": "Preflight", "ansible.builtin.import_role": preflight}],
+    }
+    end = {"name": "ollama", "url": url, "api": "ollama_generate", "models": [{"name": MODEL}]}
+    given = {"benchmark_endpoints": [end], "ansible_connection": connection}
+    given["benchmark_run_from"] = "controller"
+    result = run_book(gateway, book, "-e", json.dumps(given))
+    told = said(result)
+    wanted = f"llm-01: benchmark_run_from is controller and {url} is the controller's own address;"
+    assert (result.returncode != 0) == refused, told
+    assert (wanted in told) == refused, told
+
+
 def test_a_declared_model_that_is_not_there_is_in_the_report(bench: Bench, ollama: Ollama) -> None:
     declared = [{"name": f"registry.ollama.ai/library/{MODEL.upper()}"}, {"name": "absent"}]
     result = bench.run(task="performance", llm_models=declared)

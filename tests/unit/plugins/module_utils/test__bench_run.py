@@ -32,6 +32,11 @@ def suboptions(name, **given):
     return {**{key: option.get("default") for key, option in spec.items()}, **given}
 
 
+def suboptions_of_slo(**given):
+    spec = _bench_options.ARGUMENT_SPEC["models"]["options"]["slo"]["options"]
+    return {**dict.fromkeys(spec), **given}
+
+
 def params(**more):
     defaults = {
         name: option.get("default") for name, option in _bench_options.ARGUMENT_SPEC.items()
@@ -318,6 +323,35 @@ def test_a_step_that_the_time_cut_off_is_no_failure_after_whole_ones():
     assert _bench_run.beyond_knee(entry, [{**sweep, "points": [{"value": 1}]}])
     assert not _bench_run.beyond_knee(entry, [{**sweep, "points": []}])
     assert not _bench_run.beyond_knee({**entry, "cut": False}, [{**sweep, "points": [{}]}])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "limit", "told"),
+    [
+        (4.0, 5000.0, [[], ["PASS", "PASS"], []]),  # 1.5, 6 and 3 requests a second
+        (7.0, 5000.0, [[], ["FAIL", "FAIL"], []]),
+        (4.0, 1.0, [["FAIL", "FAIL"]]),  # not even the first step keeps the others
+    ],
+)
+def test_a_sweep_is_asked_for_a_throughput_once_where_it_comes_closest(
+    measured, wanted, limit, told
+):
+    steps = []
+    for places, wall_s in ((1, 2.0), (4, 0.5), (8, 1.0))[: len(told)]:
+        step = measurement("a")
+        step.stage, step.wall_s = Stage(requests=3, concurrency=places), wall_s
+        steps.append(step)
+    measured(*steps)
+    slo = suboptions_of_slo(latency_ms=limit, target_throughput_rps=wanted, goodput_rps=wanted)
+    given = {**params(), "models": [{"name": "a", "slo": slo}]}
+    entries = _bench_run.run(given, check_mode=False)["benchmark"]
+    given.update(sweep=suboptions("sweep", values=[1.0, 4.0, 8.0]), measurements=entries)
+    result = _bench_run.run(given, check_mode=False)
+    found = [
+        [v["status"] for v in entry["verdicts"] if v["check"] in _bench_run.TOGETHER]
+        for entry in result["benchmark"]
+    ]
+    assert found == told
 
 
 def test_the_identity_tells_extra_fields_prompts_and_place(measured):
