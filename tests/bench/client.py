@@ -124,17 +124,25 @@ def figures(runs, quiet):
 
 
 def ansible(server, rounds):
-    """Return what the module costs over a module that does nothing: CPU s, wall s, memory MB."""
+    """Return what the task costs over a task that does nothing, with and without live progress.
+
+    Returns:
+        name of the way -> figure -> what Ansible and the task used, and how much of it is the
+        task's (CPU s, wall s, memory MB, medians); and why there are none.
+    """
     server.reset(**PACED)
     wanted = {"url": server.url, "models": [{"name": "mock-model"}], "iterations": 1, "warmup": 0}
     wanted |= {"calibrate": False, "sample_resources": False}  # those take their own time
+    module = "hx_infra.llm.inference_benchmark"
+    ways = {
+        "ping": ["ansible.builtin.ping"],
+        "with progress": [module, "-a", json.dumps(wanted)],
+        "without": [module, "-a", json.dumps({**wanted, "progress": False})],
+    }
     argv = [str(Path(sys.executable).parent / "ansible"), "localhost", "-c", "local", "-m"]
-    costs = {"ping": [], "ours": []}
+    costs = {name: [] for name in ways}
     for _turn in range(rounds):
-        for name, more in (
-            ("ping", ["ansible.builtin.ping"]),
-            ("ours", ["hx_infra.llm.inference_benchmark", "-a", json.dumps(wanted)]),
-        ):
+        for name, more in ways.items():
             with tempfile.TemporaryDirectory(prefix="bench-") as folder:
                 environment = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
                 used = client_peers.measured([*argv, *more], environment, Path(folder), RUN_S)
@@ -146,9 +154,10 @@ def ansible(server, rounds):
         name: {key: statistics.median(one[key] for one in runs) for key in runs[0]}
         for name, runs in costs.items()
     }
+    nothing = middle.pop("ping")
     return {
-        key: (middle["ours"][key], middle["ours"][key] - middle["ping"][key])
-        for key in ("cpu_s", "wall_s", "pss_mb")
+        name: {key: (used[key], used[key] - nothing[key]) for key in ("cpu_s", "wall_s", "pss_mb")}
+        for name, used in middle.items()
     }, ""
 
 
@@ -203,10 +212,11 @@ def main(names=tuple(CLIENTS), rounds=1):
                 print(f"{client.name} is through", flush=True)
         cost, why = ansible(server, 3) if "ours" in names else (None, "")
     table(columns, rounds)
-    for key, (whole, over) in (cost or {}).items():
-        print(f"the module, one request: {key} {whole:.2f}, over Ansible itself {over:+.2f} (n=3)")
+    for name, figure in (cost or {}).items():
+        for key, (whole, over) in figure.items():
+            print(f"the task, one request, {name}: {key} {whole:.2f}, over ping {over:+.2f} (n=3)")
     if why:
-        print(f"the module over Ansible itself: no figures: {why}")
+        print(f"the task over ping: no figures: {why}")
 
 
 if __name__ == "__main__":

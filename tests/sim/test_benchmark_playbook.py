@@ -73,7 +73,7 @@ class Bench:
         }
 
     def run(
-        self, *arguments: str, task: str = "benchmark", **extra: Any
+        self, *arguments: str, task: str = "benchmark", lost: str = "", **extra: Any
     ) -> subprocess.CompletedProcess[str]:
         tasks: list[dict[str, Any]] = [
             {
@@ -89,7 +89,15 @@ class Bench:
             "tasks": tasks,
         }
         given = {"llm_benchmark_options": QUICK, **self.declared, **extra}
-        return run_book(self.gateway, book, "-e", json.dumps(given), *arguments)
+        return run_book(
+            self.gateway,
+            book,
+            "-e",
+            json.dumps(given),
+            *arguments,
+            lost=lost,
+            lost_at="inference_benchmark",
+        )
 
     def end(self) -> list[dict[str, Any]]:
         """Return the tasks of the playbook's second play."""
@@ -180,6 +188,19 @@ def test_a_host_that_fails_the_gate_stays_drained_and_both_are_told(
     )  # not asked to drain, it ends the drain that a benchmark has left
     assert back.returncode == 0, said(back)
     assert statuses(gateway, "llm-01") == {"UP"}
+
+
+def test_a_host_that_is_lost_meanwhile_stays_drained_and_both_are_told(
+    bench: Bench, gateway: GatewayHost
+) -> None:
+    result = bench.run(llm_benchmark_drain=True, lost="llm-01")
+    told = said(result)
+    assert result.returncode != 0, told
+    lost = "llm-01: the host was lost while it was measured: Task failed: No route to host."
+    assert f"{lost} llm-01: it gives no answer and stays drained;" in told, told
+    assert "Nothing was measured of llm-01." in told, told
+    assert bench.pages == []
+    assert statuses(gateway, "llm-01") == {"DRAIN"}
 
 
 def test_an_operators_drain_is_used_and_stays(bench: Bench, gateway: GatewayHost) -> None:

@@ -29,7 +29,7 @@ PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 MODEL = "tiny:1b"
 VARS = ("declaration", "report", "traffic")
 FILES = ("socket", "master_socket", "notes_file", "routes_file")
-# A host that is there until something is to be changed on it, and from then on isn't any more.
+# A host that is there until a module is to run on it, and from then on isn't any more.
 CUT_OFF = """
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.connection.local import Connection as Local
@@ -46,7 +46,7 @@ class Connection(Local):
     transport = "cut_off"
 
     def put_file(self, source, target):
-        if "gateway_traffic" in target:
+        if {module!r} in target:
             open({gone!r}, "w").close()
         self._there()
         return super().put_file(source, target)
@@ -96,15 +96,18 @@ def run_book(
     book: dict[str, Any],
     *arguments: str,
     lost: str = "",
+    lost_at: str = "gateway_traffic",
 ) -> subprocess.CompletedProcess[str]:
-    """Run a play with these gateways, one of which may be lost; a single one is gw-01."""
+    """Run a play with these gateways; a single one is gw-01. A host may be lost at a module."""
     found = gateways if isinstance(gateways, dict) else {"gw-01": gateways}
     root = next(iter(found.values())).root
     hosts: dict[str, Any] = {"llm-01": {}, "llm-03": {}}
     for name, gateway in found.items():
         params = gateway.params()
         files = {key: str(params[key]) for key in (*FILES, "state_file")}
-        hosts[name] = {"files": files, "ansible_connection": "cut_off" if name == lost else "local"}
+        hosts[name] = {"files": files}
+    if lost:
+        hosts[lost]["ansible_connection"] = "cut_off"
     none = dict.fromkeys(
         (*FILES, "state_file"), ""
     )  # tasks that aren't delegated have defaults too
@@ -113,7 +116,7 @@ def run_book(
     (root / "hosts.json").write_text(json.dumps(inventory))
     (root / "connection_plugins").mkdir(exist_ok=True)
     plugin = root / "connection_plugins" / "cut_off.py"
-    plugin.write_text(CUT_OFF.format(gone=str(root / "gone")))
+    plugin.write_text(CUT_OFF.format(gone=str(root / "gone"), module=lost_at))
     file = "{{ hostvars[__traffic_gateway | default(inventory_hostname)].files.%s }}"
     where = {name: file % name for name in FILES}
     whole = {
