@@ -59,13 +59,13 @@ class _Job:
         head, _newline, tail = str(answer.get("stdout", "")).partition("\n")
         return tail, head.strip()
 
-    def ask(self, mode: str) -> dict[str, Any]:
-        """Ask Ansible's own module for the job's status, or let it remove the job's file."""
+    def ask(self) -> dict[str, Any]:
+        """Ask Ansible's own module for the job's status."""
         return self.action._execute_module(
             module_name="ansible.legacy.async_status",
             module_args={
                 "jid": self.jid,
-                "mode": mode,
+                "mode": "status",
                 "_async_dir": self.file.rpartition("/")[0],
             },
             task_vars=self.task_vars,
@@ -82,11 +82,13 @@ class _Job:
         return str(answer.get("stdout", "")).strip() != "gone"
 
     def clean(self) -> None:
-        """Remove the job's file and the progress file."""
+        """Remove the job's file and the progress file.
+
+        Without Ansible's module for the first, which is a program more to send and to start.
+        """
         try:
-            self.ask("cleanup")
-            path = shlex.quote(self.progress_file)
-            self.action._low_level_execute_command(f"rm -f {path} {path}.new")
+            path, job = shlex.quote(self.progress_file), shlex.quote(self.file)
+            self.action._low_level_execute_command(f"rm -f {job} {path} {path}.new")
         except Exception as error:  # the work is done; a file left behind must not undo that
             Display().warning(f"Could not remove the job file {self.file}: {error}")
 
@@ -187,7 +189,7 @@ def _follow(job: _Job, feed: ProgressFeed, deadline_s: float, interval_s: float)
             gone = silent and not job.alive()
             if seen != fingerprint or now - asked > RECHECK_S:
                 fingerprint, asked = seen, now
-                status = job.ask("status")
+                status = job.ask()
                 if status.get("finished"):
                     return status
                 if gone:  # asked after its processes were, so this was its last word
