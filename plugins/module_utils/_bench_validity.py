@@ -23,13 +23,14 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_stats import m
 VALID, UNRELIABLE, INVALID = "VALID", "UNRELIABLE", "INVALID"
 
 # Names as NVML's clocks event reasons (nvml.h, nvmlClocksEventReason*), as `gpu_info` gives them.
+# The power limit (sw_power_cap) is none of them: at it a card regulates itself whenever it works hard,
+# and GeForce cards report it while idle too.
 THROTTLES = (
     "hw_slowdown",
     "hw_thermal_slowdown",
     "hw_power_brake_slowdown",
     "sw_thermal_slowdown",
 )
-POWER_CAP = "sw_power_cap"  # a short touch at full load is how a card regulates itself
 LEAST_OVERHEAD_MS = 2.0
 OVERHEAD_SHARE = 0.05
 
@@ -44,7 +45,7 @@ class TrustLimits:
         min_samples: answered requests; None for 3, or one per place of a wider closed loop.
         error_percent: requests that failed or were not sent, of all that were due.
         cv_percent: coefficient of variation of tokens per second; 0 judges none.
-        disturbed_percent: samples of the timeline that may show other load or a power cap.
+        disturbed_percent: samples of the timeline that may show other load.
         cpu_percent: median of the host's processors in use while a GPU does the work.
         gpu_ratio: least part of the model in GPU memory, on a host that has a GPU.
         overhead_ms: what the client adds to TTFT; None for 2 ms or 5 % of the median TTFT,
@@ -85,7 +86,7 @@ def judge_validity(
     doubts = [
         *_samples(measured, metrics, limits),
         *_capped(measured, client or {}, limits),
-        *_throttled(rows, limits),
+        *_throttled(rows),
         *_placement(measured, rows, limits),
         *_other_load(measured, rows, server_truth or {}, limits),
     ]
@@ -174,7 +175,7 @@ def _samples(measured: Measurement, metrics: Mapping[str, Any], limits: TrustLim
     return reasons
 
 
-def _throttled(rows: Sequence[Row], limits: TrustLimits) -> list[str]:
+def _throttled(rows: Sequence[Row]) -> list[str]:
     seen: dict[Any, int] = Counter()
     found: dict[Any, Counter[str]] = {}
     for row in rows:
@@ -189,12 +190,6 @@ def _throttled(rows: Sequence[Row], limits: TrustLimits) -> list[str]:
             reasons.append(
                 f"GPU {index} was throttled: {', '.join(active)} of {seen[index]} samples,"
                 " wanted none"
-            )
-        capped = 100.0 * counted[POWER_CAP] / seen[index]
-        if capped > limits.disturbed_percent:
-            reasons.append(
-                f"GPU {index} was held at its power limit ({POWER_CAP}) in {capped:.0f} % of"
-                f" {seen[index]} samples, wanted at most {limits.disturbed_percent:g} %"
             )
     return reasons
 

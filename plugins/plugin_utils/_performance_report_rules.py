@@ -255,9 +255,11 @@ def _machine(
                 f"It reached {hot:.0f} °C, limit {limit:g} °C. Look at fans, dust and power limit."
             )
             yield _say("R18", CONDITION, name, sentence, (hot, limit, "°C"))
-        if gpu["throttle"]:
-            sentence = f"Its clocks were held down: {', '.join(gpu['throttle'])}."
-            yield _say("R19", CONDITION, name, sentence, (len(gpu["throttle"]), 0, "reasons"))
+        # At its power limit a card regulates itself whenever it works hard.
+        held = [reason for reason in gpu["throttle"] if reason != "sw_power_cap"]
+        if held:
+            sentence = f"Its clocks were held down: {', '.join(held)}."
+            yield _say("R19", CONDITION, name, sentence, (len(held), 0, "reasons"))
     busy = [g["util_median_percent"] for g in found["gpus"] if g["util_median_percent"] is not None]
     limit = limits["gpu_util_percent"]
     # One GPU at work is enough: an engine may place a small model on one of several.

@@ -122,7 +122,7 @@ CASES = [
     ("R14", "blocker", swept(broken_from=1)),
     ("R17", "condition", observed(memory_used_bytes=15.5e9)),
     ("R18", "condition", observed(temperature_c=84.0)),
-    ("R19", "condition", observed(throttle=["SW thermal slowdown"])),
+    ("R19", "condition", observed(throttle=["sw_power_cap", "sw_thermal_slowdown"])),
     ("R21", "condition", observed(memory_used_bytes=63e9)),
 ]
 
@@ -152,6 +152,7 @@ def test_each_rule_objects_with_its_value_and_limit(rule, severity, made):
         ("R13", metric(cold_ttft_ms=5000.0), {}),
         ("R18", observed(temperature_c=84.0), {"gpu_temperature_c": 85}),
         ("R17", observed(memory_used_bytes=14.3e9), {}),
+        ("R19", observed(throttle=["sw_power_cap"]), {}),
     ],
 )
 def test_a_figure_at_its_limit_is_within_it(rule, made, limit):
