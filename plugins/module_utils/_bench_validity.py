@@ -23,8 +23,8 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_stats import m
 VALID, UNRELIABLE, INVALID = "VALID", "UNRELIABLE", "INVALID"
 
 # Names as NVML's clocks event reasons (nvml.h, nvmlClocksEventReason*), as `gpu_info` gives them.
-# The power limit (sw_power_cap) is none of them: at it a card regulates itself whenever it works hard,
-# and GeForce cards report it while idle too.
+# The power limit (sw_power_cap) is none of them: at it a card regulates itself whenever it works
+# hard, and GeForce cards report it while idle too.
 THROTTLES = (
     "hw_slowdown",
     "hw_thermal_slowdown",
