@@ -89,7 +89,9 @@ class ActionModule(ActionBase):
         rows = fleet.fleet_rows(runs)
         table, _markup = fleet.fleet_table(runs)
         missing = collect.without_runs(options["hosts"], runs)
-        lines = table.splitlines()
+        reasons = fleet.reasons_of(rows)
+        lines = [*table.splitlines(), *([""] if reasons else []), *reasons]
+        measured = len(lines)
         if missing:
             lines += ["", f"Nothing was measured of {', '.join(missing)}."]
         pages = [path[: -len("json")] + "html" for path in options["files"] or []]
@@ -106,7 +108,7 @@ class ActionModule(ActionBase):
         }
         contents = {
             "html": fleet.render_fleet(runs),
-            "markdown": _fenced("Inference benchmark of a fleet", table.splitlines()),
+            "markdown": _fenced("Inference benchmark of a fleet", lines[:measured]),
             "json": json.dumps(whole, indent=1, sort_keys=True) + "\n",
         }
         return self._finish(base, contents, lines, verdict=word, tone=outcome.TONES[word])

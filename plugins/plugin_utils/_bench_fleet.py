@@ -35,6 +35,7 @@ DISTANCE = 3.5
 MAD_TO_SD = 1.4826  # of a normal distribution
 MEAN_AD_TO_SD = 1.2533
 LEAST_PERCENT = 5.0
+MOST_REASONS = 10  # that are told in a terminal
 MARK = "!"
 COLUMNS = ("TTFT p50", "TTFT p99", "tokens/s", "in all", "errors")
 JUDGED = ("ttft_p50", "ttft_p99", "rate", "total")  # the columns that have outliers
@@ -110,6 +111,22 @@ def fleet_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     rows.sort(key=lambda row: (row["model"], row["load"], row["host"]))
     _mark(rows)
     return rows
+
+
+def reasons_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each row that isn't PASS, the gravest first, with its gravest reason."""
+    objected = sorted(
+        (row for row in rows if row["reasons"]), key=lambda row: -outcome.WORDS.index(row["word"])
+    )
+    told = []
+    for row in objected[:MOST_REASONS]:
+        more = len(row["reasons"]) - 1
+        end = f" (and {more} more)" if more else ""
+        where = f"{row['host']}, {row['model']}, {row['load']}"
+        told.append(f"{row['word']}: {where}: {row['reasons'][0]}{end}")
+    if len(objected) > MOST_REASONS:
+        told.append(f"and {len(objected) - MOST_REASONS} more on the pages")
+    return told
 
 
 def outliers(values: Mapping[str, float]) -> dict[str, float]:

@@ -63,6 +63,28 @@ def test_the_table_marks_the_host_and_states_the_rule():
     assert "+137.6 %" in html
 
 
+def test_what_is_no_pass_is_told_with_its_reason_the_gravest_first():
+    runs = hosts(100, 100)
+    slow = {"check": "ttft", "status": "FAIL", "subject": "m", "value": 100, "limit": 50}
+    runs[0]["entries"][0]["verdicts"] = [{**slow, "unit": "ms", "evidence": ""}]
+    runs[1]["entries"][0]["validity"] = {"state": "UNRELIABLE", "reasons": ["Busy.", "Few."]}
+    [first, second] = fleet.reasons_of(fleet.fleet_rows(runs))
+    assert first.startswith("UNRELIABLE: llm-02, m, 4 at once")
+    assert first.endswith(": Busy. (and 1 more)")
+    assert second.startswith("FAIL: llm-01, m, 4 at once")
+    assert "50 ms" in second
+    assert fleet.reasons_of(fleet.fleet_rows(hosts(100, 100))) == []
+
+
+def test_only_so_many_reasons_are_told():
+    runs = hosts(*[100] * 13)
+    for made in runs:
+        made["entries"][0]["validity"] = {"state": "UNRELIABLE", "reasons": ["Busy."]}
+    told = fleet.reasons_of(fleet.fleet_rows(runs))
+    assert len(told) == 11
+    assert told[-1] == "and 3 more on the pages"
+
+
 def test_columns_stay_aligned_with_and_without_a_mark():
     lines = fleet.fleet_table(hosts(100, 101, 102, 99, 240))[0].splitlines()[:6]
     assert len({line.rindex(" ") for line in lines}) == 1
