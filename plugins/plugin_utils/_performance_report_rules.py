@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.hx_infra.llm.plugins.plugin_utils import _bench_collect as collect
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _bench_outcome as outcome
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _report_text as text
 
 BLOCKER, CONDITION, ADVICE = "blocker", "condition", "advice"
 ORDER = (BLOCKER, CONDITION, ADVICE)
+MOST_TOLD = 3  # loads, reasons in one sentence
 READY, CONDITIONS, NOT_READY = "READY", "READY WITH CONDITIONS", "NOT READY"
 LIMITS: dict[str, float] = {
     "error_percent": 1.0,  # requests without a whole answer
@@ -87,16 +89,37 @@ def _trust(runs: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         yield _say(
             "R01", BLOCKER, "host", "Nothing was measured. Run the benchmark.", (0, 1, "runs")
         )
+    measured: dict[str, int] = {}
+    doubted: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
     for run in runs:
         for entry in run.get("entries") or []:
-            validity = entry.get("validity") or {}
-            state = validity.get("state") or "VALID"
-            if state == "VALID" or outcome.beyond_knee(entry, run):
+            if outcome.beyond_knee(entry, run):
                 continue
-            why = " ".join(str(reason) for reason in validity.get("reasons") or [])
-            severity = BLOCKER if state == "INVALID" else CONDITION
-            sentence = f"The figures at {entry['stage']['label']} are {state}: {why} Measure again."
-            yield _say("R02", severity, str(entry["model"]), sentence, (state, "VALID", ""))
+            model, validity = str(entry["model"]), entry.get("validity") or {}
+            measured[model] = measured.get(model, 0) + 1
+            state = str(validity.get("state") or "VALID")
+            if state != "VALID":
+                loads, reasons = doubted.setdefault((model, state), ([], []))
+                loads.append(_load(entry, run))
+                reasons += [str(reason).rstrip(".") for reason in validity.get("reasons") or []]
+    for (model, state), (loads, reasons) in doubted.items():
+        which = f"at {loads[0]}"
+        if len(loads) > 1:
+            which = f"at {len(loads)} of {measured[model]} loads ({_some(loads)})"
+        sentence = f"The figures {which} are {state}: {_some(reasons)}. Measure again."
+        severity = BLOCKER if state == "INVALID" else CONDITION
+        yield _say("R02", severity, model, sentence, (state, "VALID", ""))
+
+
+def _load(entry: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    return collect.load_label(str(entry["stage"]["label"]), collect.request_of(run))
+
+
+def _some(told: Iterable[str]) -> str:
+    """Return the first of some texts, each once, and how many others there are."""
+    every = list(dict.fromkeys(told))
+    more = len(every) - MOST_TOLD
+    return "; ".join([*every[:MOST_TOLD], *([f"{more} more"] if more > 0 else [])])
 
 
 def _objectives(
@@ -120,7 +143,7 @@ def _objectives(
                     verdict.get("limit"),
                     str(verdict.get("unit") or ""),
                 )
-                sentence = f"{outcome.sentence(verdict)} Load: {entry['stage']['label']}."
+                sentence = f"{outcome.sentence(verdict)} Load: {_load(entry, run)}."
                 severity = BLOCKER if verdict["status"] == "FAIL" else CONDITION
                 yield _say("R03", severity, model, sentence, figures)
             yield from _against_baseline(model, entry)

@@ -144,6 +144,20 @@ def test_each_rule_objects_with_its_value_and_limit(rule, severity, made):
     assert told == (severity == gravest != "advice")
 
 
+def test_doubts_about_a_model_are_one_finding_that_names_loads_and_reasons():
+    runs = []
+    for prompt, busy in ((64, 91), (512, 92), (2048, 93), (4096, 94), (8192, 0)):
+        made = run([entry("llama3.2:3b", concurrency=1)])
+        made["options"] = {**made["options"], "prompt_tokens": prompt}
+        doubts = {"state": "UNRELIABLE", "reasons": [f"{busy} % busy", "few"]}
+        made["entries"][0]["validity"] = doubts if busy else {"state": "VALID", "reasons": []}
+        runs.append(made)
+    report = reports.build_report(runs, FACTS, {})
+    [told] = [item["text"] for item in report["recommendations"] if item["rule"] == "R02"]
+    assert told.startswith("The figures at 4 of 5 loads (1 at once, prompts of 64 tokens; ")
+    assert "; 1 more) are UNRELIABLE: 91 % busy; few; 92 % busy; 2 more. Measure" in told
+
+
 @pytest.mark.parametrize(
     ("rule", "made", "limit"),
     [
