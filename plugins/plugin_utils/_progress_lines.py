@@ -12,14 +12,16 @@ from typing import Any
 
 PERCENT_STEP = 10
 STALL_S = 30.0
+NOTE_S = 5.0  # between two lines that differ in their note only: figures in it change all the time
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class ProgressFeed:
     """Decide when a state is worth a line.
 
-    A line comes for a new item or phase, for a further step of percent, for a changed note, when
-    the work is complete, and when it stands still; never more than one per interval.
+    A line comes for a new item or phase, for a further step of percent, when the work is
+    complete, when it stands still, and every few seconds for a changed note; never more than one
+    per interval.
 
     Args:
         render: turns a state into a line.
@@ -49,9 +51,12 @@ class ProgressFeed:
         if position != self._done:
             self._done, self._moved_at = position, now
         stalls = int((now - self._moved_at) // STALL_S)
-        key = (*position[:2], state.get("note"), self._steps(state), stalls)
-        too_soon = self._shown_at is not None and now - self._shown_at < self._interval_s
-        if key == self._shown or too_soon:
+        key = (*position[:2], self._steps(state), stalls, state.get("note"))
+        if key == self._shown:
+            return None
+        only_note = self._shown is not None and key[:-1] == self._shown[:-1]
+        least = max(self._interval_s, NOTE_S if only_note else 0.0)
+        if self._shown_at is not None and now - self._shown_at < least:
             return None
         self._shown, self._shown_at = key, now
         text = self._render(state)

@@ -71,5 +71,12 @@ def test_a_stall_is_told_every_half_minute(feed):
     assert feed.line(state(5, 100), 120.0) == "qwen3:1.7b 5 | no progress for 0:02:00"
 
 
+def test_a_note_that_changes_all_the_time_gets_a_line_every_five_seconds(feed):
+    told = [now for now in range(20) if feed.line({**state(1, 100), "note": str(now)}, float(now))]
+    assert told == [0, 5, 10, 15]
+    assert feed.line({**state(11, 100), "note": "x"}, 20.0)
+    assert feed.line({**state(20, 100), "note": "y"}, 21.0)  # a step of percent doesn't wait
+
+
 def test_no_state_no_line(feed):
     assert feed.line(None, 0.0) is None
