@@ -316,8 +316,10 @@ def test_a_change_restarts_once_and_running_streams_finish(vllm, declared, bring
     old = vllm.host.check_output(written)
     with ThreadPoolExecutor() as pool:
         future = pool.submit(bring, changed)
-        # The restart comes some seconds after the file: the streams are open when it does.
-        assert wait_until(lambda: vllm.host.check_output(written) != old, 120)
+        # The restart comes some seconds after the file: the streams are open when it does. The file
+        # comes after the release, which takes minutes on a busy machine.
+        wait_until(lambda: future.done() or vllm.host.check_output(written) != old, 900)
+        assert vllm.host.check_output(written) != old, flat(future.result())
         running = streams(2)
         run = future.result()
     assert run.returncode == 0, flat(run)
