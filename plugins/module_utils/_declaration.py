@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_options import ARGUMENT_SPEC
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import (
     EXAMPLE,
     ModelName,
@@ -25,19 +26,7 @@ ENGINES = ("ollama",)
 LATER_ENGINES = ("vllm",)
 MODEL_FIELDS = ("name", "digest", "source", "insecure", "update", "slo")
 GPU_FIELDS = ("count", "name", "driver_min", "cuda_min", "temperature_max_c")
-# As inference_benchmark takes them.
-SLO_PERCENTILE = "slo_percentile"
-PERCENTILES = ("p50", "p90", "p95", "p99")
-SLO_FIELDS = (
-    "ttft_ms",
-    "tpot_ms",
-    "itl_p99_ms",
-    "latency_ms",
-    "tokens_per_s",
-    "target_throughput_rps",
-    "goodput_rps",
-    SLO_PERCENTILE,
-)
+OBJECTIVES = ARGUMENT_SPEC["models"]["options"]["slo"]["options"]
 PATHS = ("base_dir", "models_dir", "store_dir", "bulk_mount")
 
 _NAME = f'a model name such as "{EXAMPLE}"'
@@ -139,11 +128,12 @@ def _slo(field: str, slo: Any) -> Iterator[tuple[str, Any, str]]:
         yield field, slo, "a dictionary such as {ttft_ms: 6000}"
         return
     for key, value in slo.items():
-        if key == SLO_PERCENTILE:
-            if value not in PERCENTILES:
-                yield f"{field}.{key}", value, f"one of {', '.join(PERCENTILES)}"
-        elif key not in SLO_FIELDS:
-            yield f"{field}.{key}", value, f"one of the objectives {', '.join(SLO_FIELDS)}"
+        choices = OBJECTIVES.get(key, {}).get("choices")
+        if key not in OBJECTIVES:
+            yield f"{field}.{key}", value, f"one of the objectives {', '.join(OBJECTIVES)}"
+        elif choices:
+            if value not in choices:
+                yield f"{field}.{key}", value, f"one of {', '.join(choices)}"
         elif not _is_number(value) or value <= 0:
             yield f"{field}.{key}", value, "a number above 0"
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.hx_infra.llm.plugins.module_utils import _declaration
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_options import ARGUMENT_SPEC
 from ansible_collections.hx_infra.llm.plugins.module_utils._declaration import validate
 
 GOOD = {
@@ -208,9 +206,3 @@ def test_all_problems_at_once():
         "llm_gpus.count",
         "llm_bulk_device",
     ]
-
-
-def test_the_objectives_are_those_of_the_benchmark():
-    options = ARGUMENT_SPEC["models"]["options"]["slo"]["options"]
-    assert set(_declaration.SLO_FIELDS) == set(options)
-    assert list(_declaration.PERCENTILES) == list(options["slo_percentile"]["choices"])

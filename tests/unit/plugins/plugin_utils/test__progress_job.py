@@ -106,7 +106,7 @@ def test_a_delegated_job_is_shown_with_both_hosts_and_blamed_on_the_one_that_run
 def test_job_and_progress_file_are_removed(shown):
     action = Action()
     run(action)
-    progress = "/tmp/ansible-tmp-1/progress.json"  # noqa: S108
+    progress = f"{action._connection._shell.tmpdir}/progress.json"
     assert action.commands[-1] == f"rm -f /root/.ansible_async/j1.2 {progress} {progress}.new"
 
 
