@@ -47,14 +47,10 @@ lab-reset: engine ## bring the drift back; ONLY=llm-01 for one host
 lab-destroy: engine ## leave nothing of the lab behind
 	$(sudo) $(bin)/ansible-playbook tests/lab/destroy.yml
 
-# Two lanes side by side, each with lab hosts of its own; the second one's output comes when it is done.
 .PHONY: test lane-1 lane-2
 test: engine ## everything that CI runs
 	$(sudo) $(bin)/ansible-playbook tests/lab/create.yml
-	@mkdir -p $(build)
-	@$(MAKE) lane-2 >$(build)/lane-2.log 2>&1 & second=$$!; rc=0; \
-	  trap 'kill $$second' INT TERM; \
-	  $(MAKE) lane-1 || rc=$$?; wait $$second || rc=$$?; cat $(build)/lane-2.log; exit $$rc
+	tools/lanes.sh
 	$(sudo) $(bin)/ansible-playbook tests/lab/destroy.yml
 lane-1 lane-2: export HX_KEEP_LAB := yes
 lane-1:

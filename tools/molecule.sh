@@ -40,12 +40,15 @@ if [ "$#" -eq 0 ]; then
   done
 fi
 failed=()
+times=()
 mkdir -p build/skipped
 for scenario in "$@"; do
   # Forget what an earlier run of the scenario noted: its hosts are not there any more.
   rm -f "build/skipped/$scenario"
   molecule "${base[@]}" reset --scenario-name "$scenario" >/dev/null
+  began=$SECONDS
   molecule "${base[@]}" test --destroy=never --scenario-name "$scenario" || failed+=("$scenario")
+  times+=("$scenario $((SECONDS - began))")
 done
 passed=()
 for scenario in "$@"; do
@@ -55,6 +58,7 @@ for scenario in "$@"; do
     passed+=("$scenario")
   fi
 done
+echo "molecule: seconds: $(printf '%s, ' "${times[@]}" | sed 's/, $//')"
 if [ "${#failed[@]}" -gt 0 ]; then
   echo "molecule: these scenarios failed: ${failed[*]}" >&2
   exit 1
