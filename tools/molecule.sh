@@ -31,6 +31,9 @@ case $lane in
   2) export LAB_ONLY=llm-02,svc-01,registry ;;
 esac
 ansible-playbook tests/lab/create.yml
+export HX_CREATE=molecule/created.yml
+# Its state is one file for all scenarios: the two lanes would take each other's, or have it removed.
+export MOLECULE_EPHEMERAL_DIRECTORY=$PWD/build/molecule-state/lane-${lane:-0}
 [ -n "${HX_KEEP_LAB:-}" ] || trap 'ansible-playbook tests/lab/destroy.yml' EXIT
 if [ "$#" -eq 0 ]; then
   for scenario in molecule/*/converge.yml; do
