@@ -50,7 +50,11 @@ def test_the_action_group_names_every_module():
 def test_only_what_speaks_http_needs_ansible_core():
     """`make core218` tests nothing else of module_utils with the older ansible-core."""
     shared = sorted((ROOT / "plugins" / "module_utils").glob("*.py"))
-    needing = [path.stem for path in shared if re.search(r"(?m)^\s*(?:from|import) ansible[. ]", path.read_text())]
+    needing = [
+        path.stem
+        for path in shared
+        if re.search(r"(?m)^\s*(?:from|import) ansible[. ]", path.read_text())
+    ]
     assert needing == ["_hub_http", "_transport"]
 
 
