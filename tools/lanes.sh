@@ -2,32 +2,38 @@
 # Copyright (c) 2026, hx_infra.llm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Runs the two lanes of `make test` side by side, each with lab hosts of its own. The first one is
-# watched live, the second one's output comes when it is done. What failed is said last, in the
-# lines that say why: the end of a log is what a person, or a CI's summary, sees first.
+# Runs the three lanes of `make test` side by side: two with lab hosts of their own, and one without
+# any, which takes what the others leave of the processors. The first is watched live, the output of
+# the others comes when they are done. What failed is said last, in the lines that say why: the end
+# of a log is what a person, or a CI's summary, sees first.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 mkdir -p build
 export HX_KEEP_LAB=yes
 
-lane() { # NUMBER
-  local began=$SECONDS rc=0
-  make "lane-$1" || rc=$?
-  echo "lane $1: rc=$rc after $((SECONDS - began)) s"
+lane() { # NUMBER [COMMAND...]: run it by the command
+  local began=$SECONDS rc=0 number=$1
+  shift
+  "$@" make "lane-$number" || rc=$?
+  echo "lane $number: rc=$rc after $((SECONDS - began)) s"
   return "$rc"
 }
 
 lane 2 >build/lane-2.log 2>&1 &
 second=$!
-trap 'kill $second 2>/dev/null; exit 130' INT TERM
+lane 3 nice -n 10 >build/lane-3.log 2>&1 &
+third=$!
+trap 'kill $second $third 2>/dev/null; exit 130' INT TERM
 rc=0
 lane 1 2>&1 | tee build/lane-1.log || rc=$?
+wait "$third" || rc=$?
+cat build/lane-3.log
 wait "$second" || rc=$?
 cat build/lane-2.log
 [ "$rc" -ne 0 ] || exit 0
 
 echo "What failed:"
-for log in build/lane-1.log build/lane-2.log; do
+for log in build/lane-[123].log; do
   grep -q ': rc=0 after' <(tail -n 1 "$log") && continue
   echo "$log"
   sed -E 's/\x1b\[[0-9;]*m//g' "$log" |

@@ -42,13 +42,26 @@ def refused(playbook, tmp_path):
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"llm_models": [*MODELS, {"digest": "a80c4f17acd5"}]}, ["llm_models[3].name", "nothing"]),
-        ({"llm_models_forbidden": ["qwen3:1.7b"]}, ["qwen3:1.7b", "forbidden"]),
         (
-            {"llm_models": [{"name": "qwen3:1.7b", "digest": "a80c4f17zzzz"}]},
-            ["llm_models[0].digest", "a80c4f17zzzz"],
+            {
+                "llm_engine": "llamafile",
+                "llm_models": [
+                    *MODELS,
+                    {"digest": "a80c4f17acd5"},
+                    {"name": "phi3:latest", "digest": "a80c4f17zzzz"},
+                ],
+                "llm_models_forbidden": ["qwen3:1.7b"],
+            },
+            [
+                "llm_models[3].name: found nothing",
+                "qwen3:1.7b",
+                "forbidden",
+                "llm_models[4].digest",
+                "a80c4f17zzzz",
+                "llm_engine",
+                "llamafile",
+            ],
         ),
-        ({"llm_engine": "llamafile"}, ["llm_engine", "llamafile", "ollama"]),
         ({"llm_gpus": {"count": 4, "name": "RTX 4070 Ti"}}, ["gpu_count is 2", "wanted 4"]),
         ({"llm_bulk_device": "/dev/sdz9"}, ["/dev/sdz9", "exist"]),
         ({"llm_bulk_fstype": "xfs"}, ["/dev/sda1", "ext4", "xfs"]),
@@ -77,10 +90,7 @@ def refused(playbook, tmp_path):
         ),
     ],
     ids=[
-        "entry-without-a-name",
-        "wanted-and-forbidden",
-        "malformed-digest",
-        "unknown-engine",
+        "every-problem-of-the-declaration",
         "fewer-gpus",
         "no-such-device",
         "foreign-file-system",
