@@ -16,6 +16,7 @@ core218 := $(CURDIR)/.venv-core218
 
 export PATH := $(bin):$(PATH):/usr/sbin:/sbin
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_CONNECTION_PLUGINS := $(CURDIR)/tests/lab/connection_plugins
 
 # The lab needs root: loop devices and a container engine. Root has its own home and this PATH, or
 # it would leave files of its own in the user's home, and not find the tools.

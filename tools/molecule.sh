@@ -13,6 +13,7 @@ PATH=$PWD/.venv/bin:$PATH
 export MOLECULE_GLOB='molecule/*/molecule.yml'
 export MOLECULE_PROJECT_DIRECTORY=$PWD
 export ANSIBLE_CONFIG=$PWD/ansible.cfg
+export ANSIBLE_CONNECTION_PLUGINS=$PWD/tests/lab/connection_plugins
 LAB_CONNECTION=$(tests/lab/engine.sh --connection)
 export LAB_CONNECTION
 base=(--base-config molecule/config.yml)
