@@ -83,7 +83,7 @@ simulators: engine ## modules and plugins against the simulators, the contract s
 core218: venv ## unit tests of what imports ansible-core, and playbook syntax, with the older ansible-core that we support
 	@HX_VENV=$(core218) HX_LOCK=$(CURDIR)/tools/requirements-core218.txt tools/bootstrap.sh python
 	$(core218)/bin/python -m pytest -p no:cacheprovider -q $(of_core)
-	for playbook in playbooks/*.yml; do $(core218)/bin/ansible-playbook --syntax-check "$$playbook" >/dev/null; done
+	for playbook in playbooks/*.yml; do ANSIBLE_CONNECTION_PLUGINS= $(core218)/bin/ansible-playbook --syntax-check "$$playbook" >/dev/null; done
 
 .PHONY: stage sanity
 stage: venv
