@@ -37,7 +37,7 @@ for log in build/lane-[123].log; do
   grep -q ': rc=0 after' <(tail -n 1 "$log") && continue
   echo "$log"
   sed -E 's/\x1b\[[0-9;]*m//g' "$log" |
-    grep -E '^(FAILED|ERROR|E   )|\bfatal: |^make.*Error|^molecule: .*failed|^lane |^(ERROR|CRITICAL) ' |
+    grep -E '^( *│ )?(FAILED [^-]|ERROR |E   )|\[ERROR\]: |\bfatal: |^make.*Error|^molecule: .*failed|^lane ' |
     tail -n 24 | cut -c1-240
 done
 exit "$rc"
