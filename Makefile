@@ -48,7 +48,7 @@ lab-reset: engine ## bring the drift back; ONLY=llm-01 for one host
 lab-destroy: engine ## leave nothing of the lab behind
 	$(sudo) $(bin)/ansible-playbook tests/lab/destroy.yml
 
-.PHONY: test lane-1 lane-2 lane-3
+.PHONY: test lane-1 lane-2
 test: engine ## everything that CI runs
 	$(sudo) $(bin)/ansible-playbook tests/lab/create.yml
 	tools/lanes.sh
@@ -56,12 +56,8 @@ test: engine ## everything that CI runs
 lane-1 lane-2: export HX_KEEP_LAB := yes
 lane-1:
 	@rc=0; for what in "" vllm; do $(sudo) tools/molecule.sh --lane 1 $$what || rc=$$?; done; exit $$rc
-lane-2:
-	@$(sudo) tools/molecule.sh --lane 2
-# What doesn't measure time gives way to the others.
-lane-3: venv
-	@nice -n 5 $(MAKE) lint units core218 sanity import
-	@$(MAKE) simulators
+lane-2: lint units core218 simulators sanity import
+	$(sudo) tools/molecule.sh --lane 2
 
 .PHONY: lint
 lint: venv ## ansible-lint, ruff, shellcheck, yamllint, changelog, collection docs
