@@ -20,10 +20,15 @@ pid=
 since=
 [ ! -e "$known" ] || read -r pid since dropped <"$known" || true
 if [ -z "$since" ] || [ "$(started "$pid")" != "$since" ]; then
-  pid=$("$engine" inspect --format '{{.State.Pid}}' "$container")
+  said=$("$engine" inspect --format '{{.State.Pid}} {{.Id}}' "$container")
+  pid=${said%% *}
   if [ "$pid" = 0 ]; then
     echo "the container $container is not running" >&2
     exit 1
+  fi
+  # The engine may be another machine's, where the number is somebody else's.
+  if ! grep -q "${said#* }" "/proc/$pid/cgroup" 2>/dev/null; then
+    exec "$engine" exec -i "$container" "$@"
   fi
   bounding=$(sed -n 's/^CapBnd:[[:space:]]*/0x/p' "/proc/$pid/status")
   last=$(cat /proc/sys/kernel/cap_last_cap)
@@ -46,8 +51,9 @@ while IFS=: read -r _number controllers path; do
   else
     tree=/sys/fs/cgroup
   fi
+  # A tree that nobody may write to keeps the process out; then it counts as the caller's.
   { echo $$ >"$tree${path%/init.scope}/cgroup.procs"; } 2>/dev/null ||
-    echo $$ >"$tree$path/cgroup.procs"
+    { echo $$ >"$tree$path/cgroup.procs"; } 2>/dev/null || true
 done <"/proc/$pid/cgroup"
 
 exec setpriv --bounding-set "$dropped" \
