@@ -2,7 +2,7 @@
 # Copyright (c) 2026, hx_infra.llm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Runs a program in a lab host as `docker exec -i` does, at a tenth of the cost: in the namespaces
+# Runs a program in a lab host as `docker exec -i` does, at a fifth of the time: in the namespaces
 # and control groups of the container's first process, with no capability that this one lacks.
 #   enter.sh ENGINE CONTAINER PROGRAM [ARGUMENT...]
 set -eu
@@ -38,7 +38,8 @@ if [ -z "$since" ] || [ "$(started "$pid")" != "$since" ]; then
     [ $((bounding >> number & 1)) -eq 1 ] || dropped=$dropped${dropped:+,}-cap_$number
     number=$((number + 1))
   done
-  printf '%s %s %s\n' "$pid" "$(started "$pid")" "${dropped:-+all}" >"$known.$$"
+  dropped=${dropped:-+all}
+  printf '%s %s %s\n' "$pid" "$(started "$pid")" "$dropped" >"$known.$$"
   mv "$known.$$" "$known"
 fi
 
@@ -51,9 +52,10 @@ while IFS=: read -r _number controllers path; do
   else
     tree=/sys/fs/cgroup
   fi
-  # A tree that nobody may write to keeps the process out; then it counts as the caller's.
+  # What can't be entered in the same way is entered by the engine.
   { echo $$ >"$tree${path%/init.scope}/cgroup.procs"; } 2>/dev/null ||
-    { echo $$ >"$tree$path/cgroup.procs"; } 2>/dev/null || true
+    { echo $$ >"$tree$path/cgroup.procs"; } 2>/dev/null ||
+    exec "$engine" exec -i "$container" "$@"
 done <"/proc/$pid/cgroup"
 
 exec setpriv --bounding-set "$dropped" \

@@ -142,6 +142,7 @@ case $command in
       "$engine" network rm "$2" >/dev/null
       echo changed
     fi
+    rm -f "/run/$1."*.pid # what enter.sh remembers
     for tag in $("$engine" images --format '{{.Repository}}:{{.Tag}}' | grep -E "(^|/)$3:" || true); do
       "$engine" rmi "$tag" >/dev/null
       echo changed

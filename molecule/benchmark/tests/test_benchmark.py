@@ -23,8 +23,6 @@ MODEL = "phi3:latest"
 SLO = {"ttft_ms": 5000, "tokens_per_s": 1}
 ANYWAY = {"llm_benchmark_fail_on": "never"}  # what figures are worth here depends on the machine
 SHORT = {"num_predict": 16, "calibrate": False, "sample_interval": 0.2}
-# For figures that have to be sound although the lab's machine is busy with other tests.
-SOUND = {**SHORT, "sample_resources": False, "loop_lag_limit_ms": 5000}
 
 
 def rows(host, path):
@@ -176,7 +174,7 @@ def test_it_is_drained_meanwhile_and_back_afterwards(bench, llm_02, routed):
             llm_benchmark_preset="throughput",
             llm_benchmark_iterations=16,
             llm_benchmark_concurrency=4,
-            llm_benchmark_options=SOUND,
+            llm_benchmark_options=SHORT,
             llm_benchmark_set="candidate",
         )
     )
@@ -190,7 +188,7 @@ def test_it_is_drained_meanwhile_and_back_afterwards(bench, llm_02, routed):
 
 
 def test_one_at_a_time_records_the_first_baseline_once(bench, llm_02):
-    usual = {name: value for name, value in SOUND.items() if name != "num_predict"}
+    usual = {name: value for name, value in SHORT.items() if name != "num_predict"}
     given = {"llm_benchmark_drain": True, "llm_benchmark_options": {**usual, "iterations": 4}}
     for _attempt in range(4):  # what a busy machine measures is no baseline
         ended = bench(**given, **ANYWAY)
@@ -258,7 +256,7 @@ def test_a_slower_engine_fails_the_comparison(bench, slow):
         llm_benchmark_preset="throughput",
         llm_benchmark_iterations=12,
         llm_benchmark_concurrency=4,
-        llm_benchmark_options=SOUND,
+        llm_benchmark_options=SHORT,
         llm_benchmark_compare="production",
     )
     comparison = ended.runs[-1]["entries"][0]["comparison"]

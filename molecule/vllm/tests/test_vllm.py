@@ -123,9 +123,9 @@ def test_a_benchmark_agrees_with_the_servers_own_histograms(vllm, declared, brin
     assert [sample["gen_tokens"] for sample in entry["samples"]] == [64] * 60
     assert metrics["tokens_from"] == ["server"]
     assert (truth["engine"], truth["requests"]) == ("vllm", 60)
-    # The client sees what the server's HTTP part adds: never less, beyond the clocks' grain. How
-    # much it is on two processors that both share with everything else is no matter of a test.
-    assert -2 <= truth["client_minus_server_ttft_ms"] <= metrics["ttft_ms"]["mean"], truth
+    # The client sees what the server's HTTP part adds: never less, beyond the clocks' grain, and
+    # not much more, although both share two processors.
+    assert -2 <= truth["client_minus_server_ttft_ms"] <= 150, truth
     assert abs(metrics["gap_ms"]["mean"] - truth["itl_ms"]) <= 2 + 0.25 * truth["itl_ms"], truth
     assert [row["engine"] for row in entry["timeline"]["rows"] if row.get("engine")]
     run = bring(given, name="performance_report")

@@ -47,17 +47,6 @@ def test_the_action_group_names_every_module():
     assert groups["llm"] == MODULES
 
 
-def test_only_what_speaks_http_needs_ansible_core():
-    """`make core218` tests nothing else of module_utils with the older ansible-core."""
-    shared = sorted((ROOT / "plugins" / "module_utils").glob("*.py"))
-    needing = [
-        path.stem
-        for path in shared
-        if re.search(r"(?m)^\s*(?:from|import) ansible[. ]", path.read_text())
-    ]
-    assert needing == ["_hub_http", "_transport"]
-
-
 @pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
 def test_defaults_equal_argument_specs(role):
     defaults = load(role / "defaults" / "main.yml") or {}
