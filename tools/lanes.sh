@@ -4,8 +4,8 @@
 #
 # Runs the two lanes of `make test` side by side, each with lab hosts of its own: more would leave no
 # processor to what measures time. The first is watched live, the output of the second comes when it
-# is done. What failed is said last, in the lines that say why: the end of a log is what a person, or
-# a CI's summary, sees first.
+# is done. A failure doesn't end a lane, so that one run shows them all. What failed is said last, in
+# the lines that say why: the end of a log is what a person, or a CI's summary, sees first.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 mkdir -p build
@@ -13,7 +13,7 @@ export HX_KEEP_LAB=yes
 
 lane() { # NUMBER
   local began=$SECONDS rc=0
-  make "lane-$1" || rc=$?
+  make --keep-going "lane-$1" || rc=$?
   echo "lane $1: rc=$rc after $((SECONDS - began)) s"
   return "$rc"
 }

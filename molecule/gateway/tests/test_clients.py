@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import threading
 import time
 
 import pytest
@@ -128,19 +127,21 @@ def test_a_key_has_its_requests_per_minute(ask):
     assert ask("/v1/models")[0] == 200
 
 
-def test_a_key_has_its_parallel_streams(ask):
-    statuses = []
-
-    def send():
-        statuses.append(ask(CHAT, chat(max_tokens=30), key="key-of-narrow")[0])
-
-    threads = [threading.Thread(target=send) for _turn in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(statuses) == [200, 429, 429]
-    assert ask(CHAT, chat(), key="key-of-narrow")[0] == 200
+def test_a_key_has_its_parallel_streams(ask, address):
+    client = http.client.HTTPConnection(address, 8000, timeout=60)
+    headers = {"Authorization": "Bearer key-of-narrow", "Content-Type": "application/json"}
+    client.request("POST", CHAT, json.dumps(chat(max_tokens=200, stream=True)), headers)
+    stream = client.getresponse()
+    assert stream.status == 200
+    for _turn in range(2):
+        answer = ask(CHAT, chat(), key="key-of-narrow")
+        headers, _error = refused(answer, 429, "rate_limit_exceeded")
+        assert headers["Retry-After"] == "1"
+    assert stream.read().endswith(b"data: [DONE]\n\n")
+    # A moment after its last byte HAProxy still counts the stream. One who asks in turn is not
+    # refused for that (without the wait, one of ten of these was).
+    statuses = [ask(CHAT, chat(max_tokens=1), key="key-of-narrow")[0] for _turn in range(50)]
+    assert statuses == [200] * 50
 
 
 def test_tls_is_served_with_the_declared_certificate(gw_01):

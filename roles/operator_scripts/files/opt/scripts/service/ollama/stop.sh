@@ -17,7 +17,8 @@ require_commands systemctl
 
 # wait_until_stopped SECONDS
 wait_until_stopped() {
-  local deadline=$((SECONDS + $1)) state
+  # One more: $SECONDS counts whole seconds of the clock, so that the first may be over at once.
+  local deadline=$((SECONDS + $1 + 1)) state
   while true; do
     state="$(unit_state)"
     [[ "$state" != "inactive" && "$state" != "failed" ]] || return 0
