@@ -34,7 +34,8 @@ DECLARED = {
 
 def rendered(folder: Path, **variables: Any) -> dict[str, Any]:
     """Render configuration and maps into a folder; return how the host reaches itself."""
-    (folder / "templates").symlink_to(ROLE / "templates")
+    for name in ("templates", "files"):
+        (folder / name).symlink_to(ROLE / name)
     (folder / "hx").mkdir()
     files = {"haproxy.cfg": "etc/haproxy/haproxy.cfg.j2"}
     files.update({f"hx/{name}": f"etc/haproxy/hx/{name}.j2" for name in MAPS})
@@ -70,6 +71,7 @@ def rendered(folder: Path, **variables: Any) -> dict[str, Any]:
         "gateway_open": True,
         "gateway_routes": "{{ declared | list | hx_infra.llm.gateway_routes(declared) }}",
         "__gateway_hx_dir": str(folder / "hx"),
+        "__gateway_lua": str(ROLE / "files/usr/local/lib/hx-gateway/wait-for-place.lua"),
         **variables,
     }
     result = subprocess.run(
