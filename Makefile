@@ -72,7 +72,10 @@ lint: venv ## ansible-lint, ruff, shellcheck, yamllint, changelog, collection do
 .PHONY: units simulators core218
 units: venv ## unit tests: pure Python and shell, no host
 	python -m pytest -p no:cacheprovider --durations=10 tests/unit
+simulators: export PYTHONPATH := $(CURDIR)/tests/lab/module_cache
+simulators: export HX_MODULE_CACHE := $(build)/module-cache
 simulators: engine ## modules and plugins against the simulators, the contract suite
+	@mkdir -p $(build)
 	$(sudo) $(bin)/python -m pytest -p no:cacheprovider --durations=40 tests/sim
 core218: venv ## unit tests and playbook syntax with the older ansible-core that we support
 	@HX_VENV=$(core218) HX_LOCK=$(CURDIR)/tools/requirements-core218.txt tools/bootstrap.sh python

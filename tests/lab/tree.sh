@@ -11,9 +11,9 @@ engine=$("$(dirname "${BASH_SOURCE[0]}")/engine.sh")
 import hashlib, os, stat
 
 # What the system writes by itself: kernel file systems, runtime state, logs, Ansible's own temporary
-# files, and the account that Ansible's sudo keeps.
+# files, what its modules compile to, and the account that its sudo keeps.
 SKIP = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log", "/var/lib/systemd",
-        "/var/lib/sudo", "/root/.ansible", "/lab", "/var/cache/ldconfig")
+        "/var/lib/sudo", "/root/.ansible", "/lab", "/var/cache/ldconfig", "/var/cache/hx-llm-lab-modules")
 
 def lines(top):
     for folder, folders, files in os.walk(top):
