@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 import time
 
 import pytest
@@ -142,6 +143,21 @@ def test_a_key_has_its_parallel_streams(ask, address):
     # refused for that (without the wait, one of ten of these was).
     statuses = [ask(CHAT, chat(max_tokens=1), key="key-of-narrow")[0] for _turn in range(50)]
     assert statuses == [200] * 50
+
+
+def test_of_three_requests_at_once_a_key_of_one_stream_has_one(ask):
+    statuses = []
+
+    def send():
+        statuses.append(ask(CHAT, chat(max_tokens=100), key="key-of-narrow")[0])
+
+    threads = [threading.Thread(target=send) for _turn in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [200, 429, 429]
+    assert ask(CHAT, chat(), key="key-of-narrow")[0] == 200
 
 
 def test_tls_is_served_with_the_declared_certificate(gw_01):
