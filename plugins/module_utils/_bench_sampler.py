@@ -40,6 +40,8 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_timeline impor
 LIMIT_S = 24 * 3600.0
 READ_LIMIT = 64 * 2**20
 SETTLE_S = 3.0  # a driver that takes longer starts while the load runs
+SILENT = "it has not answered"  # a source that is still being opened
+SMI_STEP_S, GPU_READINGS = _bench_sampler_child.SMI_STEP_S, _bench_sampler_child.READINGS
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Watch:
         headers: sent with each request to the engine, such as the key.
         ca_path, validate_certs: for TLS.
         proc: where the host's /proc is.
+        host: whether the host's processors and memory are sampled too.
+        gpu_readings: what is read of each GPU, by the names that ``_bench_sampler_child`` knows.
+        smi_step_s: seconds between two runs of nvidia-smi at least.
     """
 
     step_s: float = 1.0
@@ -71,6 +76,9 @@ class Watch:
     ca_path: str | None = None
     validate_certs: bool = True
     proc: str = "/proc"
+    host: bool = True
+    gpu_readings: tuple[str, ...] = GPU_READINGS
+    smi_step_s: float = SMI_STEP_S
 
 
 class Sampler:
@@ -140,8 +148,23 @@ class Sampler:
             self._lines = self._written()
         return timeline(measured, self._lines, self._states(), self._watch.step_s)
 
+    def lines(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Return what was written from an offset on while it runs, and the offset behind that."""
+        if self._out is None:
+            return [], offset
+        data = self._whole_lines(offset)
+        return [json.loads(line) for line in data.splitlines()], offset + len(data)
+
+    def state(self, source: str) -> str:
+        """Return where a source's readings come from, or ``none: why``."""
+        if self._out is not None:
+            self._lines = self._written()
+        return self._states().get(source, "none: it isn't sampled")
+
     def _wanted(self) -> list[str]:
         wanted = ["gpu", "host"] if self._watch.local else []
+        if not self._watch.host:
+            wanted = wanted[:1]
         return [*wanted, "engine"] if self._watch.url else wanted
 
     def _settings(self, wanted: list[str], nvml: bool, why: str) -> Mapping[str, Any]:
@@ -156,6 +179,8 @@ class Sampler:
                 "why": why,
                 "smi": watch.smi,
                 "readers": inspect.getsource(_gpu_nvml_child) if nvml else "",
+                "readings": watch.gpu_readings,
+                "smi_step_s": watch.smi_step_s,
             },
             "engine": {
                 "url": watch.url,
@@ -172,7 +197,7 @@ class Sampler:
         states = {}
         for name in SOURCES:
             if name in wanted:
-                states[name] = f"none: {self._failed or 'it has not answered'}"
+                states[name] = f"none: {self._failed or SILENT}"
             elif name == "engine":
                 states[name] = "none: no address of the engine was given"
             else:
@@ -181,7 +206,10 @@ class Sampler:
         return states
 
     def _written(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._whole_lines().splitlines()]
+
+    def _whole_lines(self, offset: int = 0) -> bytes:
         """Return the whole lines written so far, leaving the file's position to the child."""
-        size = min(os.fstat(self._out.fileno()).st_size, READ_LIMIT)
-        data = os.pread(self._out.fileno(), size, 0)
-        return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        size = min(os.fstat(self._out.fileno()).st_size - offset, READ_LIMIT)
+        data = os.pread(self._out.fileno(), size, offset)
+        return data[: data.rfind(b"\n") + 1]

@@ -12,7 +12,8 @@ engine that doesn't answer delays nothing else, and a call that hangs ends with 
 Lines, ``at`` by CLOCK_MONOTONIC, which all processes of a host share:
 
 ``{"source": "gpu", "state": "nvml", ...}``     where readings come from, or "none: why"
-``{"at": 12.3, "gpu": [{...}]}``                likewise "host" and "engine"
+``{"at": 12.3, "gpu": [{...}]}``                likewise "host" and "engine"; a GPU may be
+                                                ``{"index": 1, "failed": "why", "code": 15}``
 ``{"at": 12.3, "missed": "gpu", "why": "..."}`` a reading that failed
 """
 
@@ -30,6 +31,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
@@ -41,6 +43,9 @@ SMI_FIELDS = (
     "index,utilization.gpu,memory.used,memory.total,temperature.gpu,power.draw,"
     "clocks_throttle_reasons.active"  # also known to branches that say "event" for "throttle"
 )
+SMI_APPS = "gpu_uuid,pid,process_name,used_memory"
+READINGS = ("utilization", "memory", "temperature", "power", "clock_events")
+PROCESSES = "processes"  # a reading that is taken only when it is asked for
 # nvml.h, nvmlClocksEventReasons: those that slow a busy GPU down.
 THROTTLES = (
     (0x4, "sw_power_cap"),
@@ -77,11 +82,13 @@ class Nvml:
 
     Args:
         readers: text of the collection's NVML reader, whose functions know the driver branches.
+        readings: what to read, by the names of those functions. With ``processes`` a GPU that
+            fails is told as such, so that it doesn't hide what the others do.
     """
 
     label = "nvml"
 
-    def __init__(self, readers: str) -> None:
+    def __init__(self, readers: str, readings: Sequence[str] = READINGS) -> None:
         try:
             import pynvml  # noqa: PLC0415 - its absence is an answer, not a crash
         except ImportError as error:
@@ -90,8 +97,8 @@ class Nvml:
         exec(compile(readers, "nvml_reader", "exec"), space)  # noqa: S102 - our own text
         self._nvml = pynvml
         self._away = space["NOT_AVAILABLE"]
-        self._read = [space[f"_{name}"] for name in ("utilization", "memory", "temperature")]
-        self._read += [space["_power"], space["_clock_events"]]
+        self._read = [space[f"_{name}"] for name in readings]
+        self._listing = PROCESSES in readings
         try:
             pynvml.nvmlInit()
             count = pynvml.nvmlDeviceGetCount()
@@ -111,8 +118,11 @@ class Nvml:
             try:
                 fields.update(reader(self._nvml, gpu))
             except self._nvml.NVMLError as error:
-                if error.value not in self._away:
-                    raise OSError(f"GPU {index}: {error}") from error
+                if error.value in self._away:
+                    continue
+                if self._listing:
+                    return {"index": index, "failed": str(error), "code": error.value}
+                raise OSError(f"GPU {index}: {error}") from error
         ratio = fields.get("utilization_gpu_ratio")
         reasons = fields.get("clocks_event_reasons", ())
         return {
@@ -123,17 +133,27 @@ class Nvml:
             "temperature_c": fields.get("temperature_c"),
             "power_w": fields.get("power_draw_watts"),
             "throttle": [name for _bit, name in THROTTLES if name in reasons],
+            **({PROCESSES: fields.get(PROCESSES)} if self._listing else {}),
         }
 
 
 class Smi:
-    """GPUs through nvidia-smi, one run a reading."""
+    """GPUs through nvidia-smi, one run a reading, and one more when processes are wanted."""
 
     label = "nvidia-smi"
 
-    def __init__(self, program: str, timeout_s: float) -> None:
-        self._argv = [program, f"--query-gpu={SMI_FIELDS}", "--format=csv,noheader,nounits"]
+    def __init__(
+        self,
+        program: str,
+        timeout_s: float,
+        listing: bool = False,
+        least_step_s: float = SMI_STEP_S,
+    ) -> None:
+        form = "--format=csv,noheader,nounits"
+        self._argv = [program, f"--query-gpu={SMI_FIELDS}{',uuid' if listing else ''}", form]
+        self._apps = [program, f"--query-compute-apps={SMI_APPS}", form] if listing else []
         self._timeout_s = timeout_s
+        self.least_step_s = least_step_s
         try:
             self.read()
         except OSError as error:
@@ -141,9 +161,15 @@ class Smi:
 
     def read(self) -> list[Reading]:
         """Return what each GPU tells."""
+        gpus = smi_gpus(self._run(self._argv))
+        if self._apps:
+            add_processes(gpus, self._run(self._apps))
+        return gpus
+
+    def _run(self, argv: list[str]) -> str:
         try:
             done = subprocess.run(
-                self._argv,
+                argv,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -155,15 +181,18 @@ class Smi:
         if done.returncode:
             said = (done.stdout + done.stderr).strip().splitlines()[:1] or ["it printed nothing"]
             raise OSError(f"nvidia-smi ended with {done.returncode}: {said[0]}")
-        return smi_gpus(done.stdout)
+        return done.stdout
 
 
 def smi_gpus(text: str) -> list[Reading]:
-    """Turn nvidia-smi's lines into readings; a word in place of a number is no reading."""
-    gpus = []
+    """Turn nvidia-smi's lines into readings; a word in place of a number is no reading.
+
+    A line may end with the UUID, which the list of processes needs.
+    """
+    gpus: list[Reading] = []
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) != SMI_FIELDS.count(",") + 1 or not cells[0].isdigit():
+        if len(cells) - SMI_FIELDS.count(",") not in (1, 2) or not cells[0].isdigit():
             continue
         util, used, total, heat, power = (_number(cell) for cell in cells[1:6])
         try:
@@ -179,9 +208,26 @@ def smi_gpus(text: str) -> list[Reading]:
                 "temperature_c": heat,
                 "power_w": power,
                 "throttle": [name for bit, name in THROTTLES if mask & bit],
+                **({"uuid": cells[7]} if len(cells) > 7 else {}),
             }
         )
     return gpus
+
+
+def add_processes(gpus: list[Reading], text: str) -> None:
+    """Add to each GPU the processes that nvidia-smi lists by its UUID."""
+    found = {gpu["uuid"]: gpu.setdefault(PROCESSES, []) for gpu in gpus if "uuid" in gpu}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) < 4 or cells[0] not in found or not cells[1].isdigit():
+            continue
+        name, used = ",".join(cells[2:-1]), _number(cells[-1])
+        entry: Reading = {"pid": int(cells[1]), "type": "C"}
+        if not name.startswith("["):  # [Not Found], [Insufficient Permissions]
+            entry["name"] = name
+        if used is not None:
+            entry["memory_bytes"] = int(used * MIB)
+        found[cells[0]].append(entry)
 
 
 def _number(text: str) -> float | None:
@@ -194,16 +240,18 @@ def _number(text: str) -> float | None:
 def open_gpu(settings: Settings) -> Nvml | Smi:
     """Return the best reader of GPUs that this host has."""
     missed = []
+    readings = settings.get("readings") or READINGS
     if settings.get("nvml"):
         try:
-            return Nvml(settings["readers"])
+            return Nvml(settings["readers"], readings)
         except UnavailableError as error:
             missed.append(str(error))
     else:
         missed.append(settings["why"])
     if settings.get("smi"):
         try:
-            return Smi(settings["smi"], SMI_STEP_S)
+            step_s = settings.get("smi_step_s", SMI_STEP_S)
+            return Smi(settings["smi"], SMI_STEP_S, PROCESSES in readings, step_s)
         except UnavailableError as error:
             missed.append(str(error))
     else:
@@ -370,8 +418,7 @@ def watch(name: str, opened: Callable[[], Any], step_s: float) -> None:
     except Exception as error:  # at the border of a thread: the reason is passed on
         say({"source": name, "state": f"none: {str(error) or type(error).__name__}"})
         return
-    if source.label == Smi.label:
-        step_s = max(step_s, SMI_STEP_S)
+    step_s = max(step_s, getattr(source, "least_step_s", 0.0))
     say({"source": name, "state": source.label, "step_s": step_s})
     due = time.monotonic() + (step_s if name == "host" else 0.0)  # CPU time needs two readings
     while True:

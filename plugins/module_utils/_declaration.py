@@ -25,7 +25,16 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import 
 ENGINES = ("ollama",)
 LATER_ENGINES = ("vllm",)
 MODEL_FIELDS = ("name", "digest", "source", "insecure", "update", "slo")
-GPU_FIELDS = ("count", "name", "driver_min", "cuda_min", "temperature_max_c")
+GPU_FIELDS = (
+    "count",
+    "name",
+    "names",
+    "uuids",
+    "driver_min",
+    "driver_pin",
+    "cuda_min",
+    "temperature_max_c",
+)
 OBJECTIVES = ARGUMENT_SPEC["models"]["options"]["slo"]["options"]
 PATHS = ("base_dir", "models_dir", "store_dir", "bulk_mount")
 
@@ -147,7 +156,12 @@ def _gpus(gpus: Any) -> Iterator[tuple[str, Any, str]]:
         yield "gpus.count", count, "a number of GPUs, 0 or more"
     if not isinstance(gpus.get("name", ""), str):
         yield "gpus.name", gpus["name"], "a text that the GPUs' names contain"
-    for key, example in (("driver_min", "575.64.03"), ("cuda_min", "12.9")):
+    for key, example in (("names", "RTX 4070 Ti"), ("uuids", "GPU-5d8bb7a4-...")):
+        value = gpus.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            yield f"gpus.{key}", value, f'a list of texts such as ["{example}"]'
+    versions = (("driver_min", "575.64.03"), ("driver_pin", "575.64.03"), ("cuda_min", "12.9"))
+    for key, example in versions:
         value = gpus.get(key, example)
         if not isinstance(value, str) or not _VERSION.fullmatch(value):
             wanted = f'a version in quotes such as "{example}"'

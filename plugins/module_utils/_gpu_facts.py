@@ -49,6 +49,9 @@ def read_gpus(
         smi: path of nvidia-smi; none when the host has no such.
         timeout_s: how long each source may take.
         run: runs a program under a deadline.
+
+    Returns the facts that the module ``gpu_info`` documents; a driver that is missing, broken or
+    silent is among them and no error.
     """
     missed: list[dict[str, Any]] = []
     if source in ("auto", "nvml"):
@@ -69,4 +72,11 @@ def read_gpus(
 
 def _no_reader(source: str, message: str) -> dict[str, Any]:
     error = {"source": source, "state": "no_reader", "message": message}
-    return {"state": "no_reader", "source": "none", "driver": {}, "gpus": [], "errors": [error]}
+    return {
+        "state": "no_reader",
+        "source": "none",
+        "driver": {},
+        "gpus": [],
+        "errors": [error],
+        "notes": [],
+    }

@@ -11,10 +11,14 @@ import inspect
 import json
 from typing import Any, Callable
 
-from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_nvml_child
+from ansible_collections.hx_infra.llm.plugins.module_utils import (
+    _gpu_nvml_child,
+    _gpu_nvml_full,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process import Outcome
 
 SOURCE = "nvml"
+FUTURE = "from __future__ import annotations\n"  # may stand at the beginning of a program only
 
 Run = Callable[[list[str], float], Outcome]
 
@@ -24,9 +28,14 @@ def read_nvml(python: str, timeout_s: float, run: Run) -> dict[str, Any]:
 
     The program travels as text, so that nothing has to be installed on the host for it.
     """
-    program = inspect.getsource(_gpu_nvml_child)
-    outcome = run([python, "-I", "-B", "-c", program], timeout_s)
+    outcome = run([python, "-I", "-B", "-c", program(), "--set", "full"], timeout_s)
     return facts_from_lines(outcome, python, timeout_s)
+
+
+def program() -> str:
+    """Return the text of the reader that knows all readings: one text of two."""
+    child = inspect.getsource(_gpu_nvml_child).replace(FUTURE, "", 1)
+    return inspect.getsource(_gpu_nvml_full) + child
 
 
 def facts_from_lines(outcome: Outcome, python: str, timeout_s: float) -> dict[str, Any]:
@@ -37,6 +46,7 @@ def facts_from_lines(outcome: Outcome, python: str, timeout_s: float) -> dict[st
         "driver": {},
         "gpus": [],
         "errors": [],
+        "notes": [],
     }
     reading: int | None = None
     done = False
@@ -47,6 +57,9 @@ def facts_from_lines(outcome: Outcome, python: str, timeout_s: float) -> dict[st
             return _failed(facts, entry["error"]["state"], entry["error"])
         if "driver" in entry:
             facts["driver"], expected = entry["driver"], entry.get("count")
+            facts["notes"] = entry.get("notes", [])
+            if "package" in entry:
+                facts["driver"]["package"] = entry["package"]
         reading = entry.get("reading", reading)
         if "gpu" in entry:
             facts["gpus"].append(entry["gpu"])

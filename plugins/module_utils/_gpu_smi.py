@@ -12,6 +12,7 @@ from typing import Any, Callable
 from xml.etree import ElementTree  # nothing but the local driver tool writes what is parsed
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_nvml_child import CLOCK_EVENTS
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process import Outcome
 
 SOURCE = "nvidia-smi"
@@ -34,12 +35,16 @@ LOST = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 LOST_TEXT = "gpu is lost"
+INFOROM = re.compile(r"infoROM is corrupted at gpu\s+([0-9A-F:.]+)", re.IGNORECASE)
+INFOROM_CORRUPT = 14  # exit status of a report that is whole all the same
 # words in place of a value, with or without brackets
 ABSENT = re.compile(
     r"(|n/a|none|not (supported|found|available)|err!|unknown error|gpu is lost|gpu requires reset"
     r"|insufficient permissions|requested functionality has been deprecated)$",
     re.IGNORECASE,
 )
+# such a word in place of a value that the card should give
+UNREADABLE = re.compile(r"(err!|unknown error)$", re.IGNORECASE)
 RESET_TEXT = "gpu requires reset"
 UNITS = {
     "MiB": 1024 * 1024,
@@ -68,7 +73,7 @@ def read_smi(program: str, timeout_s: float, run: Run) -> dict[str, Any]:
 def facts_from_outcome(outcome: Outcome, timeout_s: float) -> dict[str, Any]:
     """Turn an ended (or killed) run of ``nvidia-smi -q -x`` into facts."""
     facts: dict[str, Any] = {"state": "ok", "source": SOURCE, "driver": {}, "gpus": []}
-    facts["errors"] = []
+    facts["errors"], facts["notes"] = [], []
     said = f"{outcome.out}\n{outcome.err}"
     report = "<nvidia_smi_log>" in outcome.out
     if outcome.timed_out:
@@ -81,25 +86,34 @@ def facts_from_outcome(outcome: Outcome, timeout_s: float) -> dict[str, Any]:
     lost = LOST.search(said)
     if lost:
         _mark_lost(facts["gpus"], lost)
-    elif outcome.rc != 0 or not report:
+    elif outcome.rc not in (0, INFOROM_CORRUPT) or not report:
         return _failed(facts, _state(outcome.rc, said), _first_line(said), outcome.rc)
     elif not facts["gpus"]:
         return _failed(facts, "no_gpu", "the driver sees no GPU")
+    for bus in INFOROM.findall(said):
+        for gpu in facts["gpus"]:
+            if _same_bus(gpu.get("pci_bus_id", ""), bus):
+                gpu["inforom_valid"] = False
     return facts
 
 
 def parse_xml(text: str) -> dict[str, Any]:
     """Parse the report; a value that nvidia-smi does not know is absent from the result."""
-    start = text.index("<nvidia_smi_log>")  # warnings may come first; no document type is needed
+    # warnings may come before and after it; the document type is not needed
+    start, end = text.index("<nvidia_smi_log>"), text.rfind("</nvidia_smi_log>")
+    report = text[start:] if end < 0 else text[start : end + len("</nvidia_smi_log>")]
     try:
-        root = ElementTree.fromstring(text[start:].rstrip("\n\0 "))  # noqa: S314 - local tool
+        root = ElementTree.fromstring(report)  # noqa: S314 - local tool
     except ElementTree.ParseError as error:
         raise HostError(f"nvidia-smi printed XML that cannot be read: {error}") from error
     driver = {}
-    for key, tag in (("version", "driver_version"), ("cuda_version", "cuda_version")):
-        value = _text(root, tag)
-        if value is not None:
-            driver[key] = value
+    for key, tags in (
+        ("version", ("driver_version", "kmd_version")),  # renamed in the 610 branch
+        ("cuda_version", ("cuda_version", "cuda_umd_version")),
+    ):
+        known = [value for value in (_text(root, tag) for tag in tags) if value is not None]
+        if known:
+            driver[key] = known[0].split()[0]  # a remark may follow
     gpus = [_gpu(node, index) for index, node in enumerate(root.findall("gpu"))]
     return {"driver": driver, "gpus": gpus}
 
@@ -118,6 +132,15 @@ def _whole(text: str | None) -> int | None:
     return None if value is None else int(value)
 
 
+def _positive(text: str | None) -> int | None:
+    return _whole(text) or None
+
+
+def _nanoseconds(text: str | None) -> int | None:
+    value = number(text)
+    return None if value is None else round(value * 1e6) * 1000  # microseconds are all it tells
+
+
 def _enabled(text: str | None) -> bool | None:
     return {"enabled": True, "disabled": False, "yes": True, "no": False}.get((text or "").lower())
 
@@ -134,59 +157,75 @@ def _same(text: str | None) -> str | None:
     return text
 
 
-# field, paths in the report (newest first), how to read it
+_LINK = "pci/pci_gpu_link_info"
+_TIMES = "clocks_event_reasons_counters/clocks_event_reasons_counters"
+# As today, in old branches, and where the 610 branch nests the limits.
+_POWER = ("gpu_power_readings", "power_readings", "gpu_power_readings/gpu_ceiling_power_limit")
+
+
+def _power(*tags: str) -> tuple[str, ...]:
+    return tuple(f"{group}/{tag}" for tag in tags for group in _POWER)
+
+
+# field, paths in the report (what stands first is preferred), how to read it
 FIELDS: tuple[tuple[str, tuple[str, ...], Callable[[str | None], Any]], ...] = (
     ("name", ("product_name",), _same),
     ("uuid", ("uuid",), _same),
     ("pci_bus_id", ("pci/pci_bus_id",), _same),
     ("minor_number", ("minor_number",), _whole),
+    ("serial", ("serial",), _same),
+    ("brand", ("product_brand",), _same),
+    ("architecture", ("product_architecture",), _same),
     ("vbios_version", ("vbios_version",), _same),
     ("memory_total_bytes", ("fb_memory_usage/total",), _whole),
     ("memory_reserved_bytes", ("fb_memory_usage/reserved",), _whole),
     ("memory_used_bytes", ("fb_memory_usage/used",), _whole),
     ("memory_free_bytes", ("fb_memory_usage/free",), _whole),
+    ("bar1_total_bytes", ("bar1_memory_usage/total",), _whole),
+    ("bar1_used_bytes", ("bar1_memory_usage/used",), _whole),
     ("utilization_gpu_ratio", ("utilization/gpu_util",), number),
     ("utilization_memory_ratio", ("utilization/memory_util",), number),
+    ("encoder_ratio", ("utilization/encoder_util",), number),
+    ("decoder_ratio", ("utilization/decoder_util",), number),
     ("temperature_c", ("temperature/gpu_temp",), _whole),
-    ("temperature_shutdown_c", ("temperature/gpu_temp_max_threshold",), _whole),
-    ("temperature_slowdown_c", ("temperature/gpu_temp_slow_threshold",), _whole),
-    ("temperature_max_c", ("temperature/gpu_temp_max_gpu_threshold",), _whole),
+    ("temperature_shutdown_c", ("temperature/gpu_temp_max_threshold",), _positive),
+    ("temperature_slowdown_c", ("temperature/gpu_temp_slow_threshold",), _positive),
+    ("temperature_max_c", ("temperature/gpu_temp_max_gpu_threshold",), _positive),
+    ("temperature_memory_c", ("temperature/memory_temp",), _positive),
+    ("temperature_memory_max_c", ("temperature/gpu_temp_max_mem_threshold",), _positive),
     ("temperature_margin_c", ("temperature/gpu_temp_tlimit",), _whole),
-    (
-        "temperature_slowdown_margin_c",
-        ("temperature/gpu_temp_slow_tlimit_threshold",),
-        _whole,
-    ),
-    (
-        "power_draw_watts",
-        (
-            "gpu_power_readings/average_power_draw",
-            "gpu_power_readings/power_draw",
-            "power_readings/power_draw",
-        ),
-        number,
-    ),
-    (
-        "power_limit_watts",
-        ("gpu_power_readings/current_power_limit", "power_readings/enforced_power_limit"),
-        number,
-    ),
-    (
-        "power_default_limit_watts",
-        ("gpu_power_readings/default_power_limit", "power_readings/default_power_limit"),
-        number,
-    ),
+    ("temperature_shutdown_margin_c", ("temperature/gpu_temp_max_tlimit_threshold",), _whole),
+    ("temperature_slowdown_margin_c", ("temperature/gpu_temp_slow_tlimit_threshold",), _whole),
+    ("temperature_max_margin_c", ("temperature/gpu_temp_max_gpu_tlimit_threshold",), _whole),
+    # cards before the Ampere generation have no average
+    ("power_draw_watts", _power("average_power_draw", "instant_power_draw", "power_draw"), number),
+    ("power_limit_watts", _power("current_power_limit", "enforced_power_limit"), number),
+    ("power_management_limit_watts", _power("requested_power_limit", "power_limit"), number),
+    ("power_default_limit_watts", _power("default_power_limit"), number),
+    ("power_min_limit_watts", _power("min_power_limit"), number),
+    ("power_max_limit_watts", _power("max_power_limit"), number),
     ("clock_graphics_hz", ("clocks/graphics_clock",), _whole),
     ("clock_sm_hz", ("clocks/sm_clock",), _whole),
     ("clock_memory_hz", ("clocks/mem_clock",), _whole),
+    ("clock_graphics_max_hz", ("max_clocks/graphics_clock",), _whole),
+    ("clock_sm_max_hz", ("max_clocks/sm_clock",), _whole),
+    ("clock_memory_max_hz", ("max_clocks/mem_clock",), _whole),
     ("performance_state", ("performance_state",), _pstate),
     ("fan_speed_ratio", ("fan_speed",), number),
-    ("pcie_link_width_current", ("pci/pci_gpu_link_info/link_widths/current_link_width",), _whole),
-    ("pcie_link_width_max", ("pci/pci_gpu_link_info/link_widths/max_link_width",), _whole),
-    ("pcie_link_gen_current", ("pci/pci_gpu_link_info/pcie_gen/current_link_gen",), _whole),
-    ("pcie_link_gen_max", ("pci/pci_gpu_link_info/pcie_gen/max_link_gen",), _whole),
+    ("pcie_link_width_current", (f"{_LINK}/link_widths/current_link_width",), _whole),
+    ("pcie_link_width_max", (f"{_LINK}/link_widths/max_link_width",), _whole),
+    ("pcie_link_gen_current", (f"{_LINK}/pcie_gen/current_link_gen",), _whole),
+    ("pcie_link_gen_max", (f"{_LINK}/pcie_gen/max_link_gen",), _whole),
+    ("pcie_link_gen_gpu_max", (f"{_LINK}/pcie_gen/max_device_link_gen",), _whole),
+    ("pcie_replay_count", ("pci/replay_counter",), _whole),
+    ("throttle_ns.sw_power_cap", (f"{_TIMES}_sw_power_cap",), _nanoseconds),
+    ("throttle_ns.sw_thermal_slowdown", (f"{_TIMES}_sw_therm_slowdown",), _nanoseconds),
+    ("throttle_ns.hw_thermal_slowdown", (f"{_TIMES}_hw_therm_slowdown",), _nanoseconds),
+    ("throttle_ns.hw_power_brake_slowdown", (f"{_TIMES}_hw_power_brake",), _nanoseconds),
     ("ecc_mode", ("ecc_mode/current_ecc",), _enabled),
     ("ecc_mode_pending", ("ecc_mode/pending_ecc",), _enabled),
+    ("sram_threshold_exceeded", ("ecc_errors/aggregate/sram_threshold_exceeded",), _enabled),
+    ("unrepairable_memory", ("ecc_errors/unrepairable_memory",), _enabled),
     (
         "retired_pages_single_bit",
         ("retired_pages/multiple_single_bit_retirement/retired_count",),
@@ -202,15 +241,33 @@ FIELDS: tuple[tuple[str, tuple[str, ...], Callable[[str | None], Any]], ...] = (
     ("remapped_rows_uncorrectable", ("remapped_rows/remapped_row_unc",), _whole),
     ("remapped_rows_pending", ("remapped_rows/remapped_row_pending",), _enabled),
     ("remapped_rows_failure", ("remapped_rows/remapped_row_failure",), _enabled),
+    ("mig_mode", ("mig_mode/current_mig",), _enabled),
+    ("mig_mode_pending", ("mig_mode/pending_mig",), _enabled),
     ("persistence_mode", ("persistence_mode",), _enabled),
     ("compute_mode", ("compute_mode",), _mode),
 )
-RECOVERY_ACTIONS = {"none": 0, "reset": 1, "reboot": 2, "drain p2p": 3, "drain and reset": 4}
+REASONS = {"display_clocks_setting": "display_clock_setting"}  # where NVML's word differs
+# nvmlDeviceGpuRecoveryAction_t; how nvidia-smi spells those after 4 is not recorded anywhere.
+RECOVERY_ACTIONS = {
+    "none": 0,
+    "reset": 1,
+    "reboot": 2,
+    "drain p2p": 3,
+    "drain and reset": 4,
+    "recover imex domain": 5,
+    "bus reset": 6,
+    "system reboot": 7,
+}
 ECC_SUMS = (
     ("ecc_errors_corrected", ("sram_correctable", "dram_correctable")),
     (
         "ecc_errors_uncorrected",
-        ("sram_uncorrectable_parity", "sram_uncorrectable_secded", "dram_uncorrectable"),
+        (
+            "sram_uncorrectable",  # of the Turing generation, which doesn't tell the two kinds
+            "sram_uncorrectable_parity",
+            "sram_uncorrectable_secded",
+            "dram_uncorrectable",
+        ),
     ),
 )
 
@@ -223,39 +280,66 @@ def _gpu(node: ElementTree.Element, index: int) -> Gpu:
             gpu["state"] = state
             gpu["errors"].append({"what": "gpu", "message": f"nvidia-smi says: {text}"})
     for field, paths, read in FIELDS:
+        key, _dot, inner = field.partition(".")
         for path in paths:
             value = read(_text(node, path))
             if value is not None:
-                gpu[field] = value
+                target = gpu.setdefault(key, {}) if inner else gpu
+                target[inner or key] = value
                 break
+        else:
+            gpu["errors"] += _unreadable(node, field, paths)
     for field, tags in ECC_SUMS:
         counts = [_whole(_text(node, f"ecc_errors/volatile/{tag}")) for tag in tags]
         known = [count for count in counts if count is not None]
         if known:
             gpu[field] = sum(known)
-    action = node.findtext("gpu_recovery_action", "").strip().lower()
-    if action in RECOVERY_ACTIONS:
-        gpu["recovery_action"] = RECOVERY_ACTIONS[action]
+    if "temperature_slowdown_margin_c" in gpu or "temperature_slowdown_c" in gpu:
+        gpu["temperature_tlimit_supported"] = "temperature_slowdown_margin_c" in gpu
+    _read_recovery_action(node, gpu)
     reasons = _clock_events(node)
     if reasons is not None:
         gpu["clocks_event_reasons"] = reasons
     processes = node.find("processes")
-    if processes is not None and (processes.text or "").strip().lower() != "n/a":
+    if processes is not None and not (processes.text or "").strip():  # else a word in its place
         gpu["processes"] = [_process(entry) for entry in processes.findall("process_info")]
     return gpu
 
 
+def _read_recovery_action(node: ElementTree.Element, gpu: Gpu) -> None:
+    action = node.findtext("gpu_recovery_action", "").strip(" []").lower()
+    if action in RECOVERY_ACTIONS:
+        gpu["recovery_action"] = RECOVERY_ACTIONS[action]
+    elif not ABSENT.match(action):
+        message = f"nvidia-smi says {action!r}, which is not known"
+        gpu["errors"].append({"what": "recovery_action", "message": message})
+
+
+def _unreadable(
+    node: ElementTree.Element, field: str, paths: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    for path in paths:
+        text = (node.findtext(path) or "").strip(" []\n\t")
+        if UNREADABLE.match(text):
+            return [{"what": field, "message": f"nvidia-smi says: {text}"}]
+    return []
+
+
 def _clock_events(node: ElementTree.Element) -> list[str] | None:
     for word in ("event", "throttle"):  # renamed in the 535 branch
-        parent = node.find(f"clocks_{word}_reasons")
-        if parent is not None:
-            prefix = f"clocks_{word}_reason_"
-            return [
-                child.tag[len(prefix) :]
-                for child in parent
-                if (child.text or "").strip().lower() == "active"
-            ]
+        prefix = f"clocks_{word}_reason_"
+        said = {
+            child.tag[len(prefix) :]: (child.text or "").strip().lower()
+            for child in node.findall(f"clocks_{word}_reasons/*")
+        }
+        if {"active", "not active"} & set(said.values()):
+            active = [REASONS.get(name, name) for name, text in said.items() if text == "active"]
+            return sorted(active, key=_bit)
     return None
+
+
+def _bit(reason: str) -> int:
+    return CLOCK_EVENTS.index(reason) if reason in CLOCK_EVENTS else len(CLOCK_EVENTS)
 
 
 def _process(entry: ElementTree.Element) -> dict[str, Any]:
@@ -282,13 +366,21 @@ def _mark_lost(gpus: list[Gpu], match: re.Match[str]) -> None:
     lost: Gpu = {"state": "lost", "errors": [{"what": "gpu", "message": message}]}
     bus = match.group("bus")
     if bus:
-        lost["pci_bus_id"] = bus.upper().rjust(16, "0")  # domains have four digits in messages
+        lost["pci_bus_id"] = _long_bus(bus)
     for gpu in gpus:
-        if bus and gpu.get("pci_bus_id", "").upper() == lost["pci_bus_id"]:
+        if bus and _same_bus(gpu.get("pci_bus_id", ""), bus):
             gpu.update(lost)
             return
     index = match.group("index")
     gpus.append({"index": int(index) if index else len(gpus), **lost})
+
+
+def _long_bus(bus: str) -> str:
+    return bus.upper().rjust(16, "0")  # domains have four digits in messages
+
+
+def _same_bus(one: str, other: str) -> bool:
+    return _long_bus(one) == _long_bus(other)
 
 
 def _state(rc: int | None, said: str) -> str:

@@ -7,14 +7,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.hx_infra.llm.plugins.module_utils._bench_facts import (
-    canonical,
-    loaded_entry,
-)
+from ansible_collections.hx_infra.llm.plugins.module_utils import _endpoint_check
+from ansible_collections.hx_infra.llm.plugins.module_utils._bench_facts import canonical
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_ollama import (
     Request,
     Sample,
@@ -22,12 +21,23 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_ollama import 
     measure,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_wire import Prepare, fetch_json
+from ansible_collections.hx_infra.llm.plugins.module_utils._endpoint_check_ask import Question
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used import (
+    Limits,
+    Owners,
+    Seen,
+    judge_used,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used_engines import (
+    OLLAMA,
+    VLLM,
+    Engine,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used_look import Lookout
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
     FAIL,
-    WARN,
     Verdict,
-    at_least,
     judge,
 )
 
@@ -69,13 +79,18 @@ def check_all(
     wanted: Wanted,
     prepare: Prepare,
     clock: Callable[[], float],
+    lookout: Lookout | None = None,
 ) -> tuple[list[Verdict], list[dict[str, Any]]]:
-    """Return the verdicts, and per model and mode what was answered."""
+    """Return the verdicts, and per model and mode what was answered.
+
+    With a lookout the cards are watched while each model that answers generates.
+    """
     verdicts = [check_version(wanted, prepare)]
     if wanted.catalog is not None:
         verdicts.append(check_catalog(wanted, prepare))
     answers = []
     for model in wanted.models:
+        answered = True
         for mode in wanted.modes:
             request = Request(
                 model=model,
@@ -85,6 +100,7 @@ def check_all(
                 timeout_s=wanted.timeout_s,
             )
             sample = measure(prepare, clock, request)
+            answered = answered and not sample.error_kind
             verdicts += judge_answer(sample, mode, wanted.answer)
             answers.append(
                 {
@@ -100,7 +116,40 @@ def check_all(
                 }
             )
         if wanted.gpu_ratio > 0:
-            verdicts.append(check_gpu(model, wanted, prepare))
+            watching = lookout if answered else None
+            verdicts.append(check_gpu(model, OLLAMA, wanted, prepare, watching))
+    return verdicts, answers
+
+
+def check_openai(
+    wanted: Wanted, prepare: Prepare, lookout: Lookout | None = None
+) -> tuple[list[Verdict], list[dict[str, Any]]]:
+    """Do the same with vLLM: its models are listed and answer, what they say isn't judged."""
+    asked = _endpoint_check.Wanted(
+        models=wanted.models,
+        question=Question("completions", wanted.prompt, wanted.num_predict),
+        budget_s=wanted.timeout_s * len(wanted.modes) * len(wanted.models),
+    )
+    found = _endpoint_check.check_endpoint(asked, prepare, time.monotonic, time.sleep)
+    verdicts, answers = list(found["verdicts"]), []
+    for entry in found["models"]:
+        for mode, latency in ((NON_STREAM, "total_ms"), (STREAM, "stream_ms")):
+            answers.append(
+                {
+                    "model": entry["name"],
+                    "mode": mode,
+                    "text": "",
+                    "latency_ms": entry[latency] or 0.0,
+                    "ttft_ms": entry["ttft_ms"] if mode == STREAM else None,
+                    "load_ms": None,
+                    "gen_tokens": None,
+                    "error_kind": "" if entry["ok"] else "endpoint",
+                    "error": entry["error"],
+                }
+            )
+        # The metrics speak of the engine as a whole, not of a model that it doesn't serve.
+        if wanted.gpu_ratio > 0 and entry["ok"]:
+            verdicts.append(check_gpu(entry["name"], VLLM, wanted, prepare, lookout))
     return verdicts, answers
 
 
@@ -171,23 +220,15 @@ def check_catalog(wanted: Wanted, prepare: Prepare) -> Verdict:
     )
 
 
-def check_gpu(model: str, wanted: Wanted, prepare: Prepare) -> Verdict:
-    """Judge which part of a model lies in GPU memory, while it is still loaded."""
-    try:
-        entry = loaded_entry(fetch_json(prepare, "/api/ps", wanted.timeout_s), model)
-    except HostError as error:
-        return Verdict("gpu_used", FAIL, model, None, wanted.gpu_ratio, "", str(error))
-    if entry is None:
-        evidence = "GET /api/ps does not list the model as loaded"
-        return Verdict("gpu_used", FAIL, model, None, wanted.gpu_ratio, "", evidence)
-    size, on_gpu = int(entry.get("size") or 0), int(entry.get("size_vram") or 0)
-    if size <= 0 or on_gpu > size:
-        evidence = f"GET /api/ps gives size {size} and size_vram {on_gpu}, which tells nothing"
-        return Verdict("gpu_used", WARN, model, None, wanted.gpu_ratio, "", evidence)
-    return at_least(
-        "gpu_used",
-        round(on_gpu / size, 4),
-        wanted.gpu_ratio,
-        subject=model,
-        evidence=f"GET /api/ps: {on_gpu} of {size} bytes in GPU memory",
-    )
+def check_gpu(
+    model: str,
+    engine: Engine,
+    wanted: Wanted,
+    prepare: Prepare,
+    lookout: Lookout | None = None,
+) -> Verdict:
+    """Judge which part of a model lies in GPU memory, by the engine's word if nobody watches."""
+    if lookout is not None:
+        return lookout.watch(model)
+    claim = engine.claim(prepare, model, wanted.timeout_s)
+    return judge_used(model, claim, Seen(), Owners(), Limits(wanted.gpu_ratio))

@@ -15,16 +15,13 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 import time
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
+from gpu_machine import MIB, SIM, Machine, build
 
-SOURCE = Path(__file__).resolve().parents[1] / "lab" / "sim_gpu"
-PROFILES = SOURCE / "profiles"
-MIB = 1024 * 1024
+PROFILES = SIM / "profiles"
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
@@ -50,101 +47,18 @@ nvmlDeviceGetMaxPcieLinkGeneration nvmlDeviceGetMaxPcieLinkWidth
 nvmlDeviceGetGpuMaxPcieLinkGeneration nvmlDeviceGetPcieReplayCounter nvmlDeviceGetPcieThroughput
 nvmlDeviceGetEccMode nvmlDeviceGetTotalEccErrors nvmlDeviceGetRetiredPages
 nvmlDeviceGetRetiredPagesPendingStatus nvmlDeviceGetRemappedRows
-nvmlDeviceGetUnrepairableMemoryFlag_v1 nvmlDeviceValidateInforom nvmlDeviceGetFieldValues
+nvmlDeviceGetUnrepairableMemoryFlag_v1 nvmlDeviceGetSramEccErrorStatus
+nvmlDeviceValidateInforom nvmlDeviceGetFieldValues
 nvmlDeviceGetPersistenceMode nvmlDeviceGetComputeMode nvmlDeviceGetMigMode
 nvmlDeviceGetComputeRunningProcesses_v3 nvmlDeviceGetGraphicsRunningProcesses_v3
 nvmlEventSetCreate nvmlDeviceRegisterEvents nvmlEventSetWait_v2 nvmlEventSetFree
-"""
-
-# Every child starts with this; `answer(f, ...)` is a value, or the number of the NVML error.
-PRELUDE = """
-import json, os, sys, time
-from pynvml import *
-def answer(function, *args):
-    try:
-        return function(*args)
-    except NVMLError as error:
-        return {"error": error.value}
-def show(**values):
-    print(json.dumps(values))
 """
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """Return the folder with the built library and nvidia-smi."""
-    out = tmp_path_factory.mktemp("sim-gpu")
-    subprocess.run([SOURCE / "build.sh", out], check=True, capture_output=True, timeout=120)
-    return out
-
-
-class Machine:
-    """A simulated machine: runs Python with NVML, or nvidia-smi, against one profile."""
-
-    def __init__(self, built, activity_dir):
-        self.built = built
-        self.activity_dir = activity_dir
-        self.profile = PROFILES / "rtx-4070-ti-x2.conf"
-
-    @property
-    def env(self):
-        return {
-            "PATH": os.environ["PATH"],
-            "LD_LIBRARY_PATH": str(self.built),
-            "SIM_NVML_PROFILE": str(self.profile),
-            "SIM_GPU_ACTIVITY_DIR": str(self.activity_dir),
-        }
-
-    def use(self, name):
-        self.profile = PROFILES / f"{name}.conf"
-        return self
-
-    def run_python(self, code, timeout=20):
-        argv = [sys.executable, "-c", PRELUDE + textwrap.dedent(code)]
-        return subprocess.run(
-            argv, env=self.env, capture_output=True, text=True, timeout=timeout, check=False
-        )
-
-    def python(self, code):
-        """Run code after nvmlInit; return what it showed."""
-        done = self.run_python("nvmlInit()\n" + textwrap.dedent(code))
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def init_error(self):
-        done = self.run_python("show(rc=answer(nvmlInit))")
-        assert done.returncode == 0, done.stderr
-        rc = json.loads(done.stdout)["rc"]
-        return (rc["error"] if rc else 0), done.stderr
-
-    def smi(self, *args, timeout=20):
-        return subprocess.run(
-            [self.built / "nvidia-smi", *args],
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-
-    def query(self, fields, *args):
-        done = self.smi(f"--query-gpu={fields}", "--format=csv,noheader", *args)
-        assert done.returncode == 0, done.stdout
-        return [line.split(", ") for line in done.stdout.splitlines()]
-
-    def write_profile(self, tmp_path, text):
-        self.profile = tmp_path / "profile.conf"
-        self.profile.write_text(textwrap.dedent(text))
-        return self
-
-    def announce(self, pid, memory=(), util=(), busy_for=60.0, name="/usr/local/bin/ollama runner"):
-        """Write the activity file that the simulated engine writes."""
-        lines = [f"pid={pid}", f"name={name}", f"busy_until={time.time() + busy_for:.3f}"]
-        lines += [f"gpu.{index}.memory={value}" for index, value in enumerate(memory)]
-        lines += [f"gpu.{index}.util={value}" for index, value in enumerate(util)]
-        temporary = self.activity_dir / f".{pid}.tmp"
-        temporary.write_text("\n".join(lines) + "\n")
-        temporary.rename(self.activity_dir / str(pid))
+    return build(tmp_path_factory.mktemp("sim-gpu"))
 
 
 @pytest.fixture
@@ -202,13 +116,13 @@ def test_soname(built):
 
 def test_building_again_leaves_the_files_alone(built):
     before = {path.name: path.stat().st_mtime_ns for path in built.iterdir()}
-    subprocess.run([SOURCE / "build.sh", built], check=True, timeout=60)
+    subprocess.run([SIM / "build.sh", built], check=True, timeout=60)
     assert {path.name: path.stat().st_mtime_ns for path in built.iterdir()} == before
     assert sorted(before) == ["libnvidia-ml.so.1", "nvidia-smi"]
 
 
 def test_build_without_an_argument_says_how(built):
-    done = subprocess.run([SOURCE / "build.sh"], capture_output=True, text=True, check=False)
+    done = subprocess.run([SIM / "build.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "OUTDIR" in done.stderr
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ ARGUMENTS = ("-i", "inventories/lab", CONVERGE)
 PERF = "/opt/logs/services/ollama/perf"
 BASELINE = f"{PERF}/baseline.csv"
 PROFILE = "/etc/sim-gpu/profile.conf"
+SETTINGS = "/etc/sim-ollama/config.json"
 MODELS = ["phi3:latest", "gemma2:2b", "cogito:32b", "deepcoder:14b", "dolphin3:8b"]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -38,6 +40,24 @@ def no_gpu(llm_02):
     yield
     llm_02.check_output(f"mv {PROFILE}.kept {PROFILE}")
     llm_02.check_output(restart)
+
+
+@pytest.fixture
+def fault(llm_02, api):
+    """Switch a fault of the engine on for one test; models are loaded anew before and after."""
+
+    def unload():
+        for model in api(llm_02, "/api/ps")["models"]:
+            api(llm_02, "/api/generate", {"model": model["name"], "keep_alive": 0})
+
+    def write(settings):
+        text = json.dumps(settings).replace("'", "")
+        llm_02.check_output(f"printf '%s' '{text}' >{SETTINGS}.new && mv {SETTINGS}.new {SETTINGS}")
+        unload()
+
+    before = json.loads(llm_02.file(SETTINGS).content_string)
+    yield lambda **faults: write({**before, "faults": faults})
+    write(before)
 
 
 @pytest.fixture
@@ -86,7 +106,37 @@ def test_another_version_than_the_declared_one_fails(playbook):
     assert "llm-02 ollama: api_version is 0.11.4, wanted 9.9.9" in said(ended)
 
 
-def test_a_model_on_the_cpu_fails(playbook, no_gpu):
+def test_a_host_without_its_driver_fails(playbook, no_gpu):
     ended = playbook(*ARGUMENTS)
     assert ended.returncode != 0
-    assert "llm-02 phi3:latest: gpu_used is 0, wanted 1 (GET /api/ps: 0 of" in said(ended)
+    assert "llm-02 phi3:latest: gpu_used is 0, wanted 1 (size_vram 0.00 of" in said(ended)
+    assert "nvidia-smi ended with 9" in said(ended)  # the cause, in the same sentence
+
+
+def test_an_engine_that_fell_back_to_the_cpu_fails(playbook, fault):
+    fault(cpu_only=True)
+    ended = playbook(*ARGUMENTS)
+    assert ended.returncode != 0
+    assert "llm-02 phi3:latest: gpu_used is 0, wanted 1 (size_vram 0.00 of" in said(ended)
+    assert "in /api/ps; GPU 0: 0 % busy, no process" in said(ended)
+
+
+@pytest.mark.parametrize(
+    ("idle", "words"),
+    [
+        (True, "no process of the engine is on a GPU"),
+        ("work", "a GPU was at most 0 % busy in"),
+    ],
+)
+def test_an_engine_that_says_gpu_while_the_card_is_idle_fails(playbook, fault, idle, words):
+    fault(idle_gpu=idle)
+    ended = playbook(*ARGUMENTS)
+    assert ended.returncode != 0
+    text = said(ended)
+    assert "llm-02 phi3:latest: gpu_used is 0, wanted 1 (the engine says size_vram" in text
+    assert words in text
+
+
+def test_the_host_is_healthy_again_afterwards(playbook):
+    ended = playbook(*ARGUMENTS)
+    assert ended.returncode == 0, said(ended)

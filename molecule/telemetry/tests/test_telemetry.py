@@ -2,42 +2,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+"""The collector that a timer runs."""
+
 from __future__ import annotations
 
 import re
 
 import pytest
-
-LOGS = "/opt/hx-infrastructure/llm-02/logs/gpu"
-CSV = f"{LOGS}/nvidia-smi-ping.csv"
-EVENTS = f"{LOGS}/nvidia-smi-ping.events"
-METRICS = "/var/lib/hxmon/textfile/gpu_telemetry.prom"
-NIGHTLY = "/var/lib/hxmon/textfile/nightly_smoke.prom"
-SMOKE = "/opt/scripts/tests/smoke/ollama/comprehensive-smoke.sh"
-PROFILE = "/etc/sim-gpu/profile.conf"
+from telemetry_host import LOGS, TEXTFILES, wait_for
 
 
 @pytest.fixture
-def sick(llm_02):
+def sick(host, gpus):
     """Take the driver away for one test."""
-    llm_02.check_output(f"cp {PROFILE} {PROFILE}.kept")
-    llm_02.check_output(f"cp /lab/sim_gpu/profiles/fault-driver-missing.conf {PROFILE}")
-    yield llm_02
-    llm_02.check_output(f"mv {PROFILE}.kept {PROFILE}")
-    llm_02.check_output("systemctl start gpu-telemetry.service")
-
-
-@pytest.fixture
-def smoke(llm_02):
-    """Put a smoke test with a given exit status in place."""
-
-    def write(status):
-        llm_02.check_output(f"mkdir -p $(dirname {SMOKE})")
-        llm_02.check_output(f"printf '#!/bin/sh\\nid -un\\nexit {status}\\n' > {SMOKE}")
-        llm_02.check_output(f"chmod 0755 {SMOKE}")
-
-    yield write
-    llm_02.run(f"rm -f {SMOKE}; systemctl reset-failed nightly-smoke.service")
+    gpus("fault-driver-missing")
+    yield host
+    gpus("rtx-5060-ti-x2")
+    host.output("systemctl start gpu-telemetry.service")
 
 
 def test_account_has_no_rights(llm_02):
@@ -47,93 +28,126 @@ def test_account_has_no_rights(llm_02):
     assert user.groups == ["hxmon"]
 
 
-@pytest.mark.parametrize("timer", ["gpu-telemetry.timer", "nightly-smoke.timer"])
-def test_timers_run(llm_02, timer):
-    unit = llm_02.service(timer)
-    assert unit.is_enabled
-    assert unit.is_running
+def test_the_timer_runs_and_the_service_does_not(llm_02, host):
+    timer = llm_02.service("gpu-telemetry.timer")
+    assert timer.is_enabled
+    assert timer.is_running
+    assert host.show("gpu-telemetry.service", "Type") == "oneshot"
+    assert "OnCalendar=*-*-* *:00/5:00" in host.show("gpu-telemetry.timer", "TimersCalendar")
 
 
-def test_timers_fire_when_they_should(llm_02):
-    telemetry = llm_02.check_output("systemctl show -P TimersCalendar gpu-telemetry.timer")
-    assert "OnCalendar=*-*-* *:00/5:00" in telemetry
-    nightly = llm_02.check_output(
-        "systemctl show -P TimersCalendar -P RandomizedDelayUSec -P Persistent nightly-smoke.timer"
-    )
-    assert "OnCalendar=*-*-* 00:00:00" in nightly
-    assert "15min" in nightly
-    assert "yes" in nightly.splitlines()
+def test_what_collected_before_is_stopped_and_its_lines_are_kept(llm_02, host):
+    old = llm_02.service("gpu-monitoring.service")
+    assert not old.is_running
+    assert not old.is_enabled
+    (aside,) = host.output(f"cd {LOGS} && ls nvidia-smi-ping.until-*.csv").splitlines()
+    lines = host.text(aside).splitlines()
+    assert lines[0].startswith("timestamp,index,name,uuid,pci.bus_id,temperature.gpu")
+    assert len(lines) > 1
+    assert all("GeForce RTX 5060 Ti" in line for line in lines[1:])
+    assert any(aside in event for event in host.events())
 
 
-def test_first_sample_is_there(llm_02):
-    lines = llm_02.file(CSV).content_string.splitlines()
-    assert lines[0].startswith(
+def test_first_sample_is_there(llm_02, host):
+    link = llm_02.file(f"{LOGS}/nvidia-smi-ping.csv")
+    assert re.fullmatch(rf"{LOGS}/nvidia-smi-ping-\d{{4}}-\d\d-\d\d\.csv", link.linked_to)
+    assert llm_02.file(link.linked_to).user == "hxmon"
+    assert host.text("nvidia-smi-ping.csv").startswith(
         "timestamp,index,name,uuid,pci.bus_id,temperature.gpu,utilization.gpu,memory.used,"
-        "memory.total"
+        "memory.total,power.draw,"
     )
-    assert [line.split(",")[1] for line in lines[1:3]] == ["0", "1"]
-    assert "RTX 5060 Ti" in lines[1]
-    assert " start first sample, 2 GPUs" in llm_02.file(EVENTS).content_string
-    assert llm_02.file(CSV).user == "hxmon"
+    assert [row["index"] for row in host.rows()[:2]] == ["0", "1"]
+    assert "RTX 5060 Ti" in host.rows()[0]["name"]
+    assert any(event.startswith("start first collection") for event in host.events())
 
 
-def test_a_sample_adds_a_line_per_gpu(llm_02):
-    before = len(llm_02.file(CSV).content_string.splitlines())
-    llm_02.check_output("systemctl start gpu-telemetry.service")
-    assert len(llm_02.file(CSV).content_string.splitlines()) == before + 2
+def test_a_sample_adds_a_line_per_gpu(host):
+    before = len(host.rows())
+    host.output("systemctl start gpu-telemetry.service")
+    assert len(host.rows()) == before + 2
 
 
-def test_metrics(llm_02):
-    metrics = llm_02.file(METRICS)
-    assert metrics.mode == 0o644
-    assert "hx_infra_gpu_collect_success 1.0" in metrics.content_string
-    assert len(re.findall(r"^nvidia_smi_temperature_gpu\{", metrics.content_string, re.M)) == 2
+def test_metrics(llm_02, host):
+    assert llm_02.file(f"{TEXTFILES}/gpu_telemetry.prom").mode == 0o644
+    assert host.metric("hx_infra_gpu_collect_success") == 1
+    assert host.metric("hx_infra_gpu_count") == 2
+    assert host.metric("nvidia_smi_temperature_gpu{") > 0
+    assert host.metric('DCGM_FI_DEV_GPU_TEMP{gpu="1"', "gpu_telemetry_dcgm.prom") > 0
 
 
-def test_sandbox(llm_02):
-    report = llm_02.check_output("systemd-analyze security --no-pager gpu-telemetry.service")
-    exposure = float(re.search(r"exposure level for \S+: (\S+)", report)[1])
-    assert exposure < 1.5
+def test_the_kernels_journal_can_be_searched_from_the_sandbox(llm_02, host):
+    assert host.metric("hx_infra_gpu_xid_read_success") == 1
+    assert llm_02.file(f"{LOGS}/xid-history.jsonl.state").user == "hxmon"
+
+
+def test_sandbox(llm_02, host):
+    assert host.exposure() < 1.0
+    unit = llm_02.file("/etc/systemd/system/gpu-telemetry.service").content_string
     for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes"):
-        assert line in llm_02.file("/etc/systemd/system/gpu-telemetry.service").content_string
+        assert line in unit
 
 
-def test_units_are_valid(llm_02):
-    said = llm_02.run("systemd-analyze verify /etc/systemd/system/gpu-telemetry.*")
+def test_units_are_valid(host):
+    said = host.run("systemd-analyze verify /etc/systemd/system/gpu-telemetry.*")
     assert "gpu-telemetry" not in said.stderr
 
 
+def test_the_node_exporter_reads_it_and_prometheus_scrapes_it(host):
+    """The names, labels and values as Prometheus has them, from both textfiles."""
+    wait_for(lambda: host.ask("hx_infra_gpu_collect_success == 1"))
+    assert [value for _labels, value in host.ask("node_textfile_scrape_error")] == [0]
+    uuids = {labels["uuid"] for labels, _value in host.ask("nvidia_smi_temperature_gpu")}
+    assert len(uuids) == 2
+    join = "nvidia_smi_memory_used_bytes * on(uuid) group_left(name) nvidia_smi_gpu_info"
+    joined = host.ask(join)
+    assert {labels["uuid"] for labels, _value in joined} == uuids
+    assert all("RTX 5060 Ti" in labels["name"] for labels, _value in joined)
+    cards = {labels["gpu"]: labels for labels, _value in host.ask("DCGM_FI_DEV_FB_USED")}
+    assert sorted(cards) == ["0", "1"]
+    assert "RTX 5060 Ti" in cards["0"]["modelName"]
+    files = {labels["file"] for labels, _value in host.ask("node_textfile_mtime_seconds")}
+    assert {name.rsplit("/", 1)[-1] for name in files} >= {
+        "gpu_telemetry.prom",
+        "gpu_telemetry_dcgm.prom",
+    }
+
+
 def test_a_missing_driver_is_seen(sick):
-    before = sick.file(CSV).content_string
+    before = sick.rows()
     assert sick.run("systemctl start gpu-telemetry.service").rc != 0
-    assert sick.check_output("systemctl show -P Result gpu-telemetry.service") == "exit-code"
-    assert "hx_infra_gpu_collect_success 0.0" in sick.file(METRICS).content_string
-    assert "error driver_not_loaded" in sick.file(EVENTS).content_string.splitlines()[-1]
-    assert sick.file(CSV).content_string == before
+    assert sick.show("gpu-telemetry.service", "Result") == "exit-code"
+    assert sick.show("gpu-telemetry.service", "ExecMainStatus") == "1"
+    assert sick.metric("hx_infra_gpu_collect_success") == 0
+    assert sick.metric("nvidia_smi_temperature_gpu{") is None
+    assert sick.events()[-1].startswith("error driver_not_loaded: ")
+    assert sick.rows() == before
+    wait_for(lambda: sick.ask("hx_infra_gpu_collect_success == 0"))
+    wait_for(lambda: not sick.ask("nvidia_smi_temperature_gpu"))
 
 
-def test_the_nightly_test_tells_how_it_ended(llm_02, smoke):
-    smoke(0)
-    llm_02.check_output("systemctl start nightly-smoke.service")
-    assert "hx_infra_nightly_smoke_success 1" in llm_02.file(NIGHTLY).content_string
-    smoke(3)
-    assert llm_02.run("systemctl start nightly-smoke.service").rc != 0
-    metrics = llm_02.file(NIGHTLY).content_string
-    assert "hx_infra_nightly_smoke_success 0" in metrics
-    assert "hx_infra_nightly_smoke_exit_status 3" in metrics
-    assert "hx_infra_nightly_smoke_last_success_timestamp_seconds" in metrics
-    log = llm_02.file("/opt/logs/services/ollama/perf/nightly-smoke.log").content_string
-    assert log.splitlines()[-2] == "hxmon"
-    assert "nightly smoke test: exit-code, exit status 3" in log.splitlines()[-1]
+def test_recovery_is_told(host):
+    assert host.events()[-1].startswith("recovered samples are taken again")
 
 
-def test_rotation_rules_are_valid(llm_02):
-    said = llm_02.run("logrotate --debug /etc/logrotate.d/hx-telemetry")
-    assert said.rc == 0
-    assert "error" not in said.stderr
+def test_nothing_is_left_of_earlier_versions(llm_02):
+    assert not llm_02.file("/etc/logrotate.d/hx-telemetry").exists
 
 
-def test_a_dry_run_on_the_finished_host_predicts_nothing(playbook):
-    ended = playbook("-i", "inventories/lab", "--check", "molecule/telemetry/converge.yml")
-    assert ended.returncode == 0, ended.stdout
-    assert "changed=0" in ended.stdout
+def test_g_mon_is_content(host):
+    said = host.run("g-mon status --json")
+    assert said.rc == 0, said
+
+
+def test_the_timer_fires_and_the_csv_grows(host, converge):
+    """At a minute's interval, so that it can be waited for; then back."""
+    assert converge("-e", "telemetry_interval=60")["changed"] > 0
+    before, run = len(host.rows()), host.show("gpu-telemetry.service", "InvocationID")
+    wait_for(lambda: len(host.rows()) >= before + 2, seconds=90)
+    assert host.show("gpu-telemetry.service", "InvocationID") != run
+    assert host.show("gpu-telemetry.timer", "LastTriggerUSec") != "n/a"
+    converge()
+    assert "OnCalendar=*-*-* *:00/5:00" in host.show("gpu-telemetry.timer", "TimersCalendar")
+
+
+def test_a_dry_run_on_the_finished_host_predicts_nothing(converge):
+    assert converge("--check")["changed"] == 0

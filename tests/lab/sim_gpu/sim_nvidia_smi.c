@@ -4,7 +4,8 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
  * SIMULATOR. An nvidia-smi that asks the simulated libnvidia-ml.so.1 and answers like NVIDIA's
- * program of the 575 driver branch: -L, -q -x, --query-gpu, --query-compute-apps, the table.
+ * program of the 575 driver branch (and what later branches added to the XML): -L, -q -x,
+ * --query-gpu, --query-compute-apps, the table.
  */
 #define _GNU_SOURCE
 #include "sim_nvml.h"
@@ -80,6 +81,14 @@ static void version_text(char *out, size_t size, const char *symbol)
 {
     if (CALL2(symbol, char *, unsigned, out, (unsigned)size))
         snprintf(out, size, "N/A");
+}
+
+static unsigned driver_major(void)
+{
+    char version[80] = "";
+
+    version_text(version, sizeof(version), "nvmlSystemGetDriverVersion");
+    return (unsigned)strtoul(version, NULL, 10);
 }
 
 static void cuda_version(char *out, size_t size)
@@ -454,9 +463,21 @@ READER(read_ecc)
 
 READER(read_sram_threshold)
 {
-    nvmlReturn_t rc = read_ecc(board, out, size, 3);
+    nvmlEccSramErrorStatus_t status = {.version = NVML_ECC_SRAM_ERROR_STATUS_V1};
+    nvmlReturn_t rc = CALL2("nvmlDeviceGetSramEccErrorStatus", nvmlDevice_t,
+                            nvmlEccSramErrorStatus_t *, board->device, &status);
 
-    print_constant(out, size, "No");
+    print_constant(out, size, status.threshold_exceeded ? "Yes" : "No");
+    return rc;
+}
+
+READER(read_unrepairable)
+{
+    nvmlUnrepairableMemory_t status = {.version = NVML_UNREPAIRABLE_MEMORY_V1};
+    nvmlReturn_t rc = CALL2("nvmlDeviceGetUnrepairableMemoryFlag_v1", nvmlDevice_t,
+                            nvmlUnrepairableMemory_t *, board->device, &status);
+
+    print_constant(out, size, status.flag ? "Yes" : "No");
     return rc;
 }
 
@@ -482,7 +503,7 @@ READER(read_retired)
                             board->device, (unsigned)argument, &count, NULL);
 
     snprintf(out, size, "%u", count);
-    return rc;
+    return rc == NVML_ERROR_INSUFFICIENT_SIZE ? NVML_SUCCESS : rc; /* no list was asked for */
 }
 
 READER(read_retired_pending)
@@ -542,6 +563,16 @@ READER(read_power)
         "nvmlDeviceGetPowerUsage", "nvmlDeviceGetPowerManagementLimit",
         "nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetPowerManagementDefaultLimit"};
     return print_watts(board, symbols[argument], out, size);
+}
+
+/* argument: a field of NVML that holds milliwatts. */
+READER(read_field_watts)
+{
+    nvmlFieldValue_t field;
+    nvmlReturn_t rc = read_field_value(board, (unsigned)argument, &field);
+
+    snprintf(out, size, "%u.%02u", field.value.ui / 1000, field.value.ui % 1000 / 10);
+    return rc;
 }
 
 READER(read_power_constraint)
@@ -699,8 +730,8 @@ static const struct field FIELDS[] = {
     {"temperature.memory", NULL, CELSIUS, read_field_degrees, 82},
     {"power.management", NULL, PLAIN, read_power_management, 0},
     {"power.draw", NULL, WATTS, read_power, DRAW},
-    {"power.draw.average", NULL, WATTS, read_power, DRAW},
-    {"power.draw.instant", NULL, WATTS, read_power, DRAW},
+    {"power.draw.average", NULL, WATTS, read_field_watts, 185},
+    {"power.draw.instant", NULL, WATTS, read_field_watts, 186},
     {"power.limit", NULL, WATTS, read_power, LIMIT},
     {"enforced.power.limit", NULL, WATTS, read_power, ENFORCED},
     {"power.default_limit", NULL, WATTS, read_power, DEFAULT},
@@ -742,6 +773,38 @@ static nvmlReturn_t read_processes(const struct board *board, nvmlProcessInfo_t 
                             nvmlProcessInfo_t *, board->device, count, infos);
     if (rc)
         *count = 0;
+    return rc;
+}
+
+struct process {
+    nvmlProcessInfo_t info;
+    const char *type;
+};
+
+/* All processes of a GPU, those that compute first. */
+static nvmlReturn_t read_all_processes(const struct board *board, struct process *out,
+                                       unsigned *count)
+{
+    static nvmlProcessInfo_t infos[MAX_PROCESSES];
+    unsigned found;
+
+    nvmlReturn_t rc = read_processes(board, infos, count);
+    if (rc)
+        return rc;
+    for (unsigned i = 0; i < *count; i++)
+        out[i] = (struct process){infos[i], "C"};
+    found = MAX_PROCESSES;
+    rc = CALL3("nvmlDeviceGetGraphicsRunningProcesses_v3", nvmlDevice_t, unsigned *,
+               nvmlProcessInfo_t *, board->device, &found, infos);
+    for (unsigned i = 0; !rc && i < found; i++) {
+        unsigned p = 0;
+        while (p < *count && out[p].info.pid != infos[i].pid)
+            p++;
+        if (p < *count)
+            out[p].type = "C+G";
+        else if (*count < MAX_PROCESSES)
+            out[(*count)++] = (struct process){infos[i], "G"};
+    }
     return rc;
 }
 
@@ -952,6 +1015,12 @@ static void xml_clock_reasons(const struct board *board)
               "clocks_event_reasons.sw_thermal_slowdown");
     xml_reader(board, "clocks_event_reason_display_clocks_setting", "", NVML_REASON_DISPLAY_CLOCKS,
                read_reason);
+    if (driver_major() >= 615) {
+        xml_reader(board, "clocks_event_reason_board_limit", "", NVML_REASON_BOARD_LIMIT,
+                   read_reason);
+        xml_reader(board, "clocks_event_reason_reliability", "", NVML_REASON_RELIABILITY,
+                   read_reason);
+    }
     xml_close("clocks_event_reasons");
     xml_open("clocks_event_reasons_counters");
     xml_field(board, "clocks_event_reasons_counters_sw_power_cap",
@@ -994,15 +1063,20 @@ static void xml_memory_and_load(const struct board *board)
     xml_group("fbc_stats", "0", "session_count", "average_fps", "average_latency", NULL);
 }
 
-static void xml_ecc_counters(const struct board *board, const char *tag, int aggregate)
+static void xml_ecc_counters(const struct board *board, const char *tag, int aggregate,
+                             bool turing)
 {
     xml_open(tag);
     xml_reader(board, "sram_correctable", "", 4 | aggregate, read_ecc);
-    xml_reader(board, "sram_uncorrectable_parity", "", 5 | aggregate, read_ecc);
-    xml_reader(board, "sram_uncorrectable_secded", "", 5 | aggregate, read_ecc);
+    if (turing) { /* that generation doesn't tell the kinds apart */
+        xml_reader(board, "sram_uncorrectable", "", 5 | aggregate, read_ecc);
+    } else {
+        xml_reader(board, "sram_uncorrectable_parity", "", 5 | aggregate, read_ecc);
+        xml_reader(board, "sram_uncorrectable_secded", "", 5 | aggregate, read_ecc);
+    }
     xml_reader(board, "dram_correctable", "", aggregate, read_ecc);
     xml_reader(board, "dram_uncorrectable", "", 1 | aggregate, read_ecc);
-    if (aggregate)
+    if (aggregate && !turing)
         xml_reader(board, "sram_threshold_exceeded", "", 0, read_sram_threshold);
     xml_close(tag);
 }
@@ -1027,13 +1101,22 @@ static void xml_memory_health(const struct board *board)
     xml_field(board, "current_ecc", "ecc.mode.current");
     xml_field(board, "pending_ecc", "ecc.mode.pending");
     xml_close("ecc_mode");
+    unsigned architecture = 0;
+    read_uint(board, "nvmlDeviceGetArchitecture", &architecture);
+    bool turing = architecture == NVML_ARCHITECTURE_TURING;
     xml_open("ecc_errors");
-    xml_ecc_counters(board, "volatile", 0);
-    xml_ecc_counters(board, "aggregate", 2);
-    xml_open("aggregate_uncorrectable_sram_sources");
-    for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
-        xml_reader(board, sources[i], "", 7, read_ecc);
-    xml_close("aggregate_uncorrectable_sram_sources");
+    xml_ecc_counters(board, "volatile", 0, turing);
+    xml_ecc_counters(board, "aggregate", 2, turing);
+    if (!turing) {
+        xml_open("aggregate_uncorrectable_sram_sources");
+        for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
+            xml_reader(board, sources[i], "", 7, read_ecc);
+        xml_close("aggregate_uncorrectable_sram_sources");
+        xml_text("channel_repair_pending", "No");
+        xml_text("tpc_repair_pending", "No");
+        if (driver_major() >= 580) /* since a release of that branch */
+            xml_reader(board, "unrepairable_memory", "", 0, read_unrepairable);
+    }
     xml_close("ecc_errors");
     xml_open("retired_pages");
     xml_retired(board, "multiple_single_bit_retirement", "retired_pages.single_bit_ecc.count");
@@ -1092,6 +1175,13 @@ static void xml_power(const struct board *board)
     xml_field(board, "power_state", "pstate");
     xml_field(board, "average_power_draw", "power.draw.average");
     xml_field(board, "instant_power_draw", "power.draw.instant");
+    if (driver_major() >= 610) { /* what stands behind it is kept for older readers */
+        xml_open("gpu_ceiling_power_limit");
+        xml_field(board, "current_power_limit", "enforced.power.limit");
+        xml_field(board, "requested_power_limit", "power.limit");
+        xml_field(board, "default_power_limit", "power.default_limit");
+        xml_close("gpu_ceiling_power_limit");
+    }
     xml_field(board, "current_power_limit", "enforced.power.limit");
     xml_field(board, "requested_power_limit", "power.limit");
     xml_field(board, "default_power_limit", "power.default_limit");
@@ -1152,11 +1242,11 @@ static void xml_clocks(const struct board *board)
 
 static void xml_processes(const struct board *board)
 {
-    static nvmlProcessInfo_t infos[MAX_PROCESSES];
+    static struct process processes[MAX_PROCESSES];
     char text[300];
     unsigned count;
 
-    nvmlReturn_t rc = read_processes(board, infos, &count);
+    nvmlReturn_t rc = read_all_processes(board, processes, &count);
     if (rc) {
         xml_text("processes", error_text(rc));
     } else {
@@ -1165,12 +1255,12 @@ static void xml_processes(const struct board *board)
             xml_open("process_info");
             xml_text("gpu_instance_id", "N/A");
             xml_text("compute_instance_id", "N/A");
-            snprintf(text, sizeof(text), "%u", infos[i].pid);
+            snprintf(text, sizeof(text), "%u", processes[i].info.pid);
             xml_text("pid", text);
-            xml_text("type", "C");
-            process_name(infos[i].pid, text, sizeof(text));
+            xml_text("type", processes[i].type);
+            process_name(processes[i].info.pid, text, sizeof(text));
             xml_text("process_name", text);
-            snprintf(text, sizeof(text), "%llu MiB", mebibytes(infos[i].used_memory));
+            snprintf(text, sizeof(text), "%llu MiB", mebibytes(processes[i].info.used_memory));
             xml_text("used_memory", text);
             xml_close("process_info");
         }
@@ -1213,8 +1303,12 @@ static int show_xml(void)
     xml_text("timestamp", text);
     version_text(text, sizeof(text), "nvmlSystemGetDriverVersion");
     xml_text("driver_version", text);
+    if (driver_major() >= 610)
+        xml_text("kmd_version", text);
     cuda_version(text, sizeof(text));
     xml_text("cuda_version", text);
+    if (driver_major() >= 610)
+        xml_text("cuda_umd_version", text);
     snprintf(text, sizeof(text), "%u", attached);
     xml_text("attached_gpus", text);
     for (unsigned i = 0; i < board_count; i++) {
@@ -1478,7 +1572,7 @@ static void table_board(const struct board *board)
 
 static int show_table(void)
 {
-    static nvmlProcessInfo_t infos[MAX_PROCESSES];
+    static struct process processes[MAX_PROCESSES];
     char driver[80], cuda[16], text[300];
     bool any = false;
 
@@ -1504,17 +1598,18 @@ static int show_table(void)
            "|=========================================================================================|\n");
     for (unsigned i = 0; i < board_count; i++) {
         unsigned count;
-        read_processes(&boards[i], infos, &count);
+        if (read_all_processes(&boards[i], processes, &count))
+            continue;
         for (unsigned p = 0; p < count; p++) {
             char memory[32];
-            process_name(infos[p].pid, text, sizeof(text));
+            process_name(processes[p].info.pid, text, sizeof(text));
             if (strlen(text) > 37) { /* the end of a path says more than its start */
                 memmove(text + 3, text + strlen(text) - 34, 35);
                 memcpy(text, "...", 3);
             }
-            snprintf(memory, sizeof(memory), "%lluMiB", mebibytes(infos[p].used_memory));
-            printf("| %4u   N/A  N/A %15u      C   %-38s%8s |\n", boards[i].index, infos[p].pid, text,
-                   memory);
+            snprintf(memory, sizeof(memory), "%lluMiB", mebibytes(processes[p].info.used_memory));
+            printf("| %4u   N/A  N/A %15u %6s   %-38s%8s |\n", boards[i].index,
+                   processes[p].info.pid, processes[p].type, text, memory);
             any = true;
         }
     }
@@ -1693,6 +1788,22 @@ static bool parse_options(char **argv, struct options *options)
            !(options->query_gpu && options->query_apps);
 }
 
+/* Says which GPUs have a corrupted infoROM; returns the exit status. */
+static int warn_of_inforom(void)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; i < board_count; i++) {
+        if (CALL1("nvmlDeviceValidateInforom", nvmlDevice_t, boards[i].device) !=
+            NVML_ERROR_CORRUPTED_INFOROM)
+            continue;
+        printf("WARNING: infoROM is corrupted at gpu %s\n",
+               strlen(boards[i].bus_id) > 4 ? boards[i].bus_id + 4 : boards[i].bus_id);
+        rc = NVML_ERROR_CORRUPTED_INFOROM;
+    }
+    return rc;
+}
+
 static int show(const struct options *options, struct format format)
 {
     char *list = options->query_gpu ? options->query_gpu : options->query_apps;
@@ -1709,9 +1820,10 @@ static int show(const struct options *options, struct format format)
             return 255;
         rc = options->query_gpu ? query_gpu(copy, &format) : query_apps(copy, &format);
         free(copy);
-        return rc;
+    } else {
+        rc = options->query ? show_xml() : show_table();
     }
-    return options->query ? show_xml() : show_table();
+    return rc ? rc : warn_of_inforom();
 }
 
 int main(int argc, char **argv)

@@ -48,6 +48,8 @@ struct rule { /* one error.SYMBOL or delay.SYMBOL line */
     nvmlReturn_t error;
     double delay;
     bool is_delay;
+    unsigned after; /* calls that it lets pass first */
+    unsigned calls; /* atomics only */
 };
 
 struct rules {
@@ -64,7 +66,8 @@ struct gpu {
     char lost_counter[256];
     unsigned board, architecture, cc_major, cc_minor, minor;
     unsigned device_id, subsystem_id;
-    unsigned memory_total, memory_reserved, memory_used, bar1_total; /* MiB */
+    unsigned memory_total, memory_reserved, memory_used, bar1_total, bar1_used; /* MiB */
+    unsigned utilization_idle, utilization_memory_idle, encoder, decoder;      /* percent */
     unsigned temperature_idle, temperature_load;
     unsigned temperature_shutdown, temperature_slowdown, temperature_max, temperature_target;
     unsigned temperature_memory;
@@ -81,8 +84,11 @@ struct gpu {
     unsigned ecc_corrected_volatile, ecc_corrected_aggregate;
     unsigned ecc_uncorrected_volatile, ecc_uncorrected_aggregate;
     unsigned remap_correctable, remap_uncorrectable, remap_pending, remap_failure;
-    unsigned unrepairable_memory, recovery_action, inforom_valid;
+    unsigned retired_single, retired_double, retired_pending;
+    unsigned unrepairable_memory, sram_threshold, recovery_action, inforom_valid;
     unsigned event_reasons, thermal_slowdown_us, xid, present;
+    unsigned long long throttle_power_cap, throttle_power_brake; /* microseconds */
+    unsigned long long throttle_hw_thermal, throttle_sw_thermal;
     long lost_after; /* calls that still answer; -1: never lost */
     struct rules rules;
     unsigned index;
@@ -91,6 +97,7 @@ struct gpu {
 struct machine {
     char driver_version[80];
     char nvml_version[80];
+    char call_log[256];
     unsigned cuda_major, cuda_minor;
     nvmlReturn_t init_error;
     double init_delay;
@@ -153,6 +160,7 @@ static const char *const GEFORCE_UNSUPPORTED[] = {
     "nvmlDeviceGetRetiredPages",
     "nvmlDeviceGetRetiredPagesPendingStatus",
     "nvmlDeviceGetSerial",
+    "nvmlDeviceGetSramEccErrorStatus",
     "nvmlDeviceGetTotalEccErrors",
     "nvmlDeviceGetUnrepairableMemoryFlag_v1",
     NULL,
@@ -167,7 +175,7 @@ static const char *const DATACENTER_UNSUPPORTED[] = {
 
 /* ---------------------------------------------------------------- profile */
 
-enum kind { TEXT, UINT, HEX, SWITCH, VERSION, BOARD, ARCHITECTURE };
+enum kind { TEXT, UINT, WIDE, HEX, SWITCH, VERSION, BOARD, ARCHITECTURE };
 
 struct key {
     const char *name;
@@ -197,6 +205,11 @@ static const struct key GPU_KEYS[] = {
     GPU_UINT("memory_reserved_mib", memory_reserved, 4194304),
     GPU_UINT("memory_used_mib", memory_used, 4194304),
     GPU_UINT("bar1_total_mib", bar1_total, 4194304),
+    GPU_UINT("bar1_used_mib", bar1_used, 4194304),
+    GPU_UINT("utilization_idle_percent", utilization_idle, 100),
+    GPU_UINT("utilization_memory_idle_percent", utilization_memory_idle, 100),
+    GPU_UINT("encoder_percent", encoder, 100),
+    GPU_UINT("decoder_percent", decoder, 100),
     GPU_UINT("temperature_idle_c", temperature_idle, 150),
     GPU_UINT("temperature_load_c", temperature_load, 150),
     GPU_UINT("temperature_shutdown_c", temperature_shutdown, 150),
@@ -245,11 +258,19 @@ static const struct key GPU_KEYS[] = {
     GPU_UINT("remap_uncorrectable", remap_uncorrectable, 100000),
     GPU_AS("remap_pending", SWITCH, remap_pending),
     GPU_AS("remap_failure", SWITCH, remap_failure),
+    GPU_UINT("retired_single_bit", retired_single, 64),
+    GPU_UINT("retired_double_bit", retired_double, 64),
+    GPU_AS("retired_pending", SWITCH, retired_pending),
     GPU_AS("unrepairable_memory", SWITCH, unrepairable_memory),
+    GPU_AS("sram_threshold_exceeded", SWITCH, sram_threshold),
     GPU_UINT("recovery_action", recovery_action, 7),
     GPU_AS("inforom_valid", SWITCH, inforom_valid),
     GPU_AS("clocks_event_reasons", HEX, event_reasons),
     GPU_UINT("thermal_slowdown_us", thermal_slowdown_us, 4000000000u),
+    GPU_AS("throttle_sw_power_cap_us", WIDE, throttle_power_cap),
+    GPU_AS("throttle_hw_power_brake_us", WIDE, throttle_power_brake),
+    GPU_AS("throttle_hw_thermal_us", WIDE, throttle_hw_thermal),
+    GPU_AS("throttle_sw_thermal_us", WIDE, throttle_sw_thermal),
     GPU_UINT("xid", xid, 1000),
     GPU_TEXT("lost_counter_file", lost_counter),
     {0},
@@ -261,6 +282,7 @@ static const struct key GPU_KEYS[] = {
 static const struct key MACHINE_KEYS[] = {
     MACHINE_TEXT("driver_version", driver_version),
     MACHINE_TEXT("nvml_version", nvml_version),
+    MACHINE_TEXT("call_log", call_log),
     {"cuda_version", VERSION, offsetof(struct machine, cuda_major), 0, 0},
     {0},
 };
@@ -273,6 +295,7 @@ static const struct gpu DEFAULT_GPU = {
     .board = GEFORCE, .architecture = 8, .cc_major = 8, .cc_minor = 9,
     .device_id = 0x278210DE, .subsystem_id = 0x000010DE,
     .memory_total = 12282, .memory_reserved = 344, .memory_used = 1, .bar1_total = 16384,
+    .bar1_used = 1,
     .temperature_idle = 34, .temperature_load = 62, .temperature_shutdown = 101,
     .temperature_slowdown = 96, .temperature_max = 90, .temperature_target = 84,
     .temperature_memory = 38,
@@ -311,6 +334,17 @@ static bool parse_uint(const char *text, int base, unsigned max, unsigned *out)
         return false;
     *out = (unsigned)value;
     return true;
+}
+
+static bool parse_wide(const char *text, unsigned long long *out)
+{
+    char *end;
+
+    if (!isdigit((unsigned char)*text))
+        return false;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return !errno && !*end && *out <= 1000000000000000ULL;
 }
 
 static bool parse_switch(const char *text, unsigned *out)
@@ -365,6 +399,10 @@ static const char *parse_value(const struct key *key, char *base, const char *te
         return NULL;
     case UINT:
         return parse_uint(text, 10, key->max, number) ? NULL : "not a whole number in its range";
+    case WIDE:
+        return parse_wide(text, (unsigned long long *)(void *)target)
+                   ? NULL
+                   : "not a whole number in its range";
     case HEX:
         return parse_uint(text, 16, 0xFFFFFFFFu, number) ? NULL : "not a hexadecimal number";
     case SWITCH:
@@ -388,17 +426,30 @@ static const char *parse_value(const struct key *key, char *base, const char *te
     return "unknown kind of key";
 }
 
+/* "VALUE" or "VALUE after N". */
 static const char *parse_rule(struct rules *rules, const char *symbol, const char *text, bool delay)
 {
+    char value[64];
+
     if (rules->count == MAX_RULES)
         return "too many error and delay lines";
     struct rule *rule = &rules->list[rules->count];
+    *rule = (struct rule){.is_delay = delay};
     if (strncmp(symbol, "nvml", 4) || strlen(symbol) >= sizeof(rule->symbol))
         return "not the name of an NVML function";
-    if (delay ? !parse_delay(text, &rule->delay) : !parse_error(text, &rule->error))
+    if (strlen(text) >= sizeof(value))
+        return "value is too long";
+    strcpy(value, text);
+    char *after = strstr(value, " after ");
+    if (after) {
+        *after = '\0';
+        if (!parse_uint(trim(after + 7), 10, 1000000000, &rule->after))
+            return "not a number of calls";
+    }
+    const char *wanted = trim(value);
+    if (delay ? !parse_delay(wanted, &rule->delay) : !parse_error(wanted, &rule->error))
         return delay ? "not a number of seconds or forever" : "not an NVML error name or number";
     strcpy(rule->symbol, symbol);
-    rule->is_delay = delay;
     rules->count++;
     return NULL;
 }
@@ -542,6 +593,7 @@ static nvmlReturn_t load_profile(struct machine *m)
 struct activity {
     unsigned pid;
     char name[256];
+    char type[8]; /* C, G or C+G */
     double busy_until;
     unsigned long long memory[MAX_GPUS];
     unsigned util[MAX_GPUS];
@@ -588,6 +640,7 @@ static bool read_activity(int dir, const char *file_name, struct activity *out)
         return false;
     buffer[length] = '\0';
     memset(out, 0, sizeof(*out));
+    strcpy(out->type, "C");
     out->pid = (unsigned)strtoul(file_name, NULL, 10);
     char *rest = buffer;
     for (char *line; (line = strsep(&rest, "\n"));) {
@@ -603,6 +656,8 @@ static bool read_activity(int dir, const char *file_name, struct activity *out)
             out->pid = (unsigned)strtoul(value, NULL, 10);
         else if (!strcmp(key, "name"))
             snprintf(out->name, sizeof(out->name), "%s", value);
+        else if (!strcmp(key, "type"))
+            snprintf(out->type, sizeof(out->type), "%s", value);
         else if (!strcmp(key, "busy_until"))
             out->busy_until = strtod(value, NULL);
         else if (sscanf(key, "gpu.%u.%15s", &gpu, what) == 2 && gpu < MAX_GPUS) {
@@ -653,6 +708,8 @@ static struct load load_of(const struct gpu *gpu)
     struct load load = {.gpu = gpu};
 
     for_each_activity(add_load, &load);
+    if (load.util < gpu->utilization_idle)
+        load.util = gpu->utilization_idle;
     return load;
 }
 
@@ -723,13 +780,15 @@ static bool matches(const char *pattern, const char *symbol)
 }
 
 /* Waits as the rules say; true when an error line names the symbol. The last matching line wins. */
-static bool apply_rules(const struct rules *rules, const char *symbol, nvmlReturn_t *error)
+static bool apply_rules(struct rules *rules, const char *symbol, nvmlReturn_t *error)
 {
     bool found = false;
 
     for (unsigned i = 0; i < rules->count; i++) {
-        const struct rule *rule = &rules->list[i];
+        struct rule *rule = &rules->list[i];
         if (!matches(rule->symbol, symbol))
+            continue;
+        if (rule->after && __atomic_add_fetch(&rule->calls, 1, __ATOMIC_RELAXED) <= rule->after)
             continue;
         if (rule->is_delay) {
             wait_for(rule->delay);
@@ -765,12 +824,30 @@ static long count_call(struct gpu *gpu)
     return calls;
 }
 
+/* Appends the call to the file that the profile names, a GPU's with its number. */
+static void log_call(const char *symbol, const struct gpu *gpu)
+{
+    char line[128];
+
+    if (!*machine.call_log)
+        return;
+    int fd = open(machine.call_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (fd < 0)
+        return;
+    int length = gpu ? snprintf(line, sizeof(line), "%s %u\n", symbol, gpu->index)
+                     : snprintf(line, sizeof(line), "%s\n", symbol);
+    if (write(fd, line, (size_t)length) != length)
+        fprintf(stderr, "simulated NVML: %s: %s\n", machine.call_log, strerror(errno));
+    close(fd);
+}
+
 static nvmlReturn_t enter(const char *symbol)
 {
     nvmlReturn_t error = NVML_SUCCESS;
 
     if (!__atomic_load_n(&init_count, __ATOMIC_ACQUIRE))
         return NVML_ERROR_UNINITIALIZED;
+    log_call(symbol, NULL);
     apply_rules(&machine.rules, symbol, &error);
     return error;
 }
@@ -781,6 +858,7 @@ static nvmlReturn_t enter_gpu(const char *symbol, struct gpu *gpu)
     const char *const *unsupported =
         gpu->board == GEFORCE ? GEFORCE_UNSUPPORTED : DATACENTER_UNSUPPORTED;
 
+    log_call(symbol, gpu);
     if (gpu->lost_after >= 0 && count_call(gpu) > gpu->lost_after)
         return NVML_ERROR_GPU_IS_LOST;
     bool scripted = apply_rules(&machine.rules, symbol, &error);
@@ -791,6 +869,20 @@ static nvmlReturn_t enter_gpu(const char *symbol, struct gpu *gpu)
         if (!strcmp(*unsupported, symbol))
             return NVML_ERROR_NOT_SUPPORTED;
     return NVML_SUCCESS;
+}
+
+/*
+ * Looks for lines that script one of the values that a call gives, such as a numbered field:
+ * "nvmlDeviceGetFieldValues/82". True when there is one.
+ */
+static bool scripted_value(struct gpu *gpu, const char *symbol, unsigned number,
+                           nvmlReturn_t *error)
+{
+    char name[96];
+
+    snprintf(name, sizeof(name), "%s/%u", symbol, number);
+    bool found = apply_rules(&machine.rules, name, error);
+    return apply_rules(&gpu->rules, name, error) || found;
 }
 
 static nvmlReturn_t enter_device(const char *symbol, nvmlDevice_t device, struct gpu **gpu)
@@ -852,8 +944,10 @@ API nvmlReturn_t nvmlInitWithFlags(unsigned flags)
         wait_for(machine.init_delay);
         rc = machine.init_error;
     }
-    if (rc == NVML_SUCCESS)
+    if (rc == NVML_SUCCESS) {
+        log_call(__func__, NULL);
         apply_rules(&machine.rules, __func__, &rc);
+    }
     if (rc == NVML_SUCCESS)
         __atomic_add_fetch(&init_count, 1, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&init_lock);
@@ -1167,7 +1261,7 @@ API nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory
 {
     ENTER_DEVICE(memory);
     memory->total = gpu->bar1_total * MIB;
-    memory->used = gpu->bar1_total ? MIB : 0;
+    memory->used = (gpu->bar1_used < gpu->bar1_total ? gpu->bar1_used : gpu->bar1_total) * MIB;
     memory->free = memory->total - memory->used;
     return NVML_SUCCESS;
 }
@@ -1177,16 +1271,18 @@ API nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilizat
 {
     ENTER_DEVICE(rates);
     rates->gpu = load_of(gpu).util;
-    rates->memory = rates->gpu * 7 / 10;
+    rates->memory = rates->gpu > gpu->utilization_idle ? rates->gpu * 7 / 10
+                                                       : gpu->utilization_memory_idle;
     return NVML_SUCCESS;
 }
 
-/* Encoder and decoder stay idle; the sampling period is NVML's usual 167 ms. */
-PAIR_CALL(nvmlDeviceGetEncoderUtilization, 0, 167000)
-PAIR_CALL(nvmlDeviceGetDecoderUtilization, 0, 167000)
+/* The sampling period is NVML's usual 167 ms. */
+PAIR_CALL(nvmlDeviceGetEncoderUtilization, gpu->encoder, 167000)
+PAIR_CALL(nvmlDeviceGetDecoderUtilization, gpu->decoder, 167000)
 
 struct process_list {
     const struct gpu *gpu;
+    char kind; /* C computes, G draws */
     nvmlProcessInfo_t list[MAX_PROCESSES];
     unsigned count;
 };
@@ -1196,7 +1292,8 @@ static void add_process(const struct activity *activity, void *context)
     struct process_list *processes = context;
     unsigned index = processes->gpu->index;
 
-    if (!activity->memory[index] || processes->count == MAX_PROCESSES)
+    if (!activity->memory[index] || processes->count == MAX_PROCESSES ||
+        !strchr(activity->type, processes->kind))
         return;
     processes->list[processes->count++] = (nvmlProcessInfo_t){
         .pid = activity->pid,
@@ -1206,10 +1303,10 @@ static void add_process(const struct activity *activity, void *context)
     };
 }
 
-static nvmlReturn_t compute_processes(const struct gpu *gpu, unsigned *count,
+static nvmlReturn_t running_processes(const struct gpu *gpu, char kind, unsigned *count,
                                       nvmlProcessInfo_t *infos, nvmlProcessInfo_v1_t *infos_v1)
 {
-    struct process_list processes = {.gpu = gpu};
+    struct process_list processes = {.gpu = gpu, .kind = kind};
 
     for_each_activity(add_process, &processes);
     unsigned room = infos || infos_v1 ? *count : 0;
@@ -1226,38 +1323,28 @@ static nvmlReturn_t compute_processes(const struct gpu *gpu, unsigned *count,
     return NVML_SUCCESS;
 }
 
-#define PROCESS_CALL(symbol)                                                                   \
+#define PROCESS_CALL(symbol, kind)                                                             \
     API nvmlReturn_t symbol(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_t *infos);   \
     API nvmlReturn_t symbol(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_t *infos)    \
     {                                                                                          \
         ENTER_DEVICE(count);                                                                   \
-        return compute_processes(gpu, count, infos, NULL);                                     \
+        return running_processes(gpu, kind, count, infos, NULL);                               \
     }
 
-#define NO_PROCESS_CALL(symbol)                                                  \
-    API nvmlReturn_t symbol(nvmlDevice_t device, unsigned *count, void *infos);  \
-    API nvmlReturn_t symbol(nvmlDevice_t device, unsigned *count, void *infos)   \
-    {                                                                            \
-        ENTER_DEVICE(count);                                                     \
-        (void)infos;                                                             \
-        *count = 0;                                                              \
-        return NVML_SUCCESS;                                                     \
+#define PROCESS_CALL_V1(symbol, kind)                                                          \
+    API nvmlReturn_t symbol(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_v1_t *infos); \
+    API nvmlReturn_t symbol(nvmlDevice_t device, unsigned *count, nvmlProcessInfo_v1_t *infos)  \
+    {                                                                                          \
+        ENTER_DEVICE(count);                                                                   \
+        return running_processes(gpu, kind, count, NULL, infos);                               \
     }
 
-PROCESS_CALL(nvmlDeviceGetComputeRunningProcesses_v3)
-PROCESS_CALL(nvmlDeviceGetComputeRunningProcesses_v2)
-NO_PROCESS_CALL(nvmlDeviceGetGraphicsRunningProcesses_v3)
-NO_PROCESS_CALL(nvmlDeviceGetGraphicsRunningProcesses_v2)
-NO_PROCESS_CALL(nvmlDeviceGetGraphicsRunningProcesses)
-
-API nvmlReturn_t nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, unsigned *count,
-                                                      nvmlProcessInfo_v1_t *infos);
-API nvmlReturn_t nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, unsigned *count,
-                                                      nvmlProcessInfo_v1_t *infos)
-{
-    ENTER_DEVICE(count);
-    return compute_processes(gpu, count, NULL, infos);
-}
+PROCESS_CALL(nvmlDeviceGetComputeRunningProcesses_v3, 'C')
+PROCESS_CALL(nvmlDeviceGetComputeRunningProcesses_v2, 'C')
+PROCESS_CALL_V1(nvmlDeviceGetComputeRunningProcesses, 'C')
+PROCESS_CALL(nvmlDeviceGetGraphicsRunningProcesses_v3, 'G')
+PROCESS_CALL(nvmlDeviceGetGraphicsRunningProcesses_v2, 'G')
+PROCESS_CALL_V1(nvmlDeviceGetGraphicsRunningProcesses, 'G')
 
 /* ---------------------------------------------------------------- temperature, fan, power */
 
@@ -1287,25 +1374,30 @@ API nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, unsigned
                                                    unsigned *value)
 {
     ENTER_DEVICE(value);
+    nvmlReturn_t rc = NVML_SUCCESS;
+    bool scripted = scripted_value(gpu, __func__, threshold, &rc);
     switch (threshold) {
     case NVML_TEMPERATURE_THRESHOLD_SHUTDOWN:
         *value = gpu->temperature_shutdown;
-        return NVML_SUCCESS;
+        break;
     case NVML_TEMPERATURE_THRESHOLD_SLOWDOWN:
         *value = gpu->temperature_slowdown;
-        return NVML_SUCCESS;
+        break;
     case NVML_TEMPERATURE_THRESHOLD_GPU_MAX:
         *value = gpu->temperature_max;
-        return NVML_SUCCESS;
+        break;
     case NVML_TEMPERATURE_THRESHOLD_ACOUSTIC_CURR:
         *value = gpu->temperature_target;
-        return gpu->board == GEFORCE ? NVML_SUCCESS : NVML_ERROR_NOT_SUPPORTED;
+        rc = scripted || gpu->board == GEFORCE ? rc : NVML_ERROR_NOT_SUPPORTED;
+        break;
     case NVML_TEMPERATURE_THRESHOLD_MEM_MAX:
         *value = gpu->temperature_slowdown;
-        return gpu->board == DATACENTER ? NVML_SUCCESS : NVML_ERROR_NOT_SUPPORTED;
+        rc = scripted || gpu->board == DATACENTER ? rc : NVML_ERROR_NOT_SUPPORTED;
+        break;
     default:
         return threshold > 7 ? NVML_ERROR_INVALID_ARGUMENT : NVML_ERROR_NOT_SUPPORTED;
     }
+    return rc;
 }
 
 API nvmlReturn_t nvmlDeviceGetMarginTemperature(nvmlDevice_t device, nvmlMarginTemperature_t *info);
@@ -1439,7 +1531,7 @@ API nvmlReturn_t nvmlDeviceGetViolationStatus(nvmlDevice_t device, unsigned poli
     if (policy == 1) /* thermal: "not supported at this time", says NVIDIA's header */
         return NVML_ERROR_NOT_SUPPORTED;
     status->reference_time = (unsigned long long)(now() * 1e6);
-    status->violation_time = 0;
+    status->violation_time = policy == 0 ? gpu->throttle_power_cap * 1000 : 0;
     return NVML_SUCCESS;
 }
 
@@ -1473,7 +1565,7 @@ PAIR_CALL(nvmlDeviceGetMigMode, gpu->mig_current, gpu->mig_pending)
 UINT_CALL(nvmlDeviceGetPersistenceMode, gpu->persistence)
 UINT_CALL(nvmlDeviceGetComputeMode, gpu->compute_mode)
 UINT_CALL(nvmlDeviceGetDisplayActive, gpu->display_active)
-UINT_CALL(nvmlDeviceGetRetiredPagesPendingStatus, 0)
+UINT_CALL(nvmlDeviceGetRetiredPagesPendingStatus, gpu->retired_pending)
 
 API nvmlReturn_t nvmlDeviceGetDisplayMode(nvmlDevice_t device, unsigned *mode);
 API nvmlReturn_t nvmlDeviceGetDisplayMode(nvmlDevice_t device, unsigned *mode)
@@ -1502,9 +1594,27 @@ API nvmlReturn_t nvmlDeviceGetRetiredPages(nvmlDevice_t device, unsigned cause, 
                                            unsigned long long *addresses)
 {
     ENTER_DEVICE(count && cause < 2);
-    (void)addresses;
-    *count = 0;
+    unsigned pages = cause ? gpu->retired_double : gpu->retired_single;
+    unsigned room = addresses ? *count : 0;
+    *count = pages;
+    if (pages > room)
+        return NVML_ERROR_INSUFFICIENT_SIZE;
+    for (unsigned i = 0; i < pages; i++)
+        addresses[i] = 0x100000ULL * (cause + 1) + 0x1000ULL * i;
     return NVML_SUCCESS;
+}
+
+API nvmlReturn_t nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device,
+                                                 nvmlEccSramErrorStatus_t *status);
+API nvmlReturn_t nvmlDeviceGetSramEccErrorStatus(nvmlDevice_t device,
+                                                 nvmlEccSramErrorStatus_t *status)
+{
+    ENTER_DEVICE(status);
+    if (status->version != NVML_ECC_SRAM_ERROR_STATUS_V1)
+        return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    *status = (nvmlEccSramErrorStatus_t){.version = NVML_ECC_SRAM_ERROR_STATUS_V1,
+                                         .threshold_exceeded = gpu->sram_threshold};
+    return gpu->ecc_current ? NVML_SUCCESS : NVML_ERROR_NOT_SUPPORTED;
 }
 
 API nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, unsigned *correctable,
@@ -1551,63 +1661,116 @@ static void put_field(nvmlFieldValue_t *field, unsigned type, unsigned long long
         field->value.ui = (unsigned)value; /* the same bits hold an int */
 }
 
-static void read_field(const struct gpu *gpu, nvmlFieldValue_t *field)
+/* Fills in the value of a field; false when the library doesn't know the field at all. */
+static bool field_value(const struct gpu *gpu, nvmlFieldValue_t *field)
 {
-    bool datacenter = gpu->board == DATACENTER;
     int max = (int)gpu->temperature_max;
 
-    field->timestamp = (int64_t)(now() * 1e6);
-    field->latency = 0;
-    field->value.ull = 0;
-    field->status = NVML_ERROR_NOT_SUPPORTED;
     switch (field->field) {
+    case 29: /* pages retired */
+        put_field(field, NVML_TYPE_UINT, gpu->retired_single);
+        return true;
+    case 30:
+        put_field(field, NVML_TYPE_UINT, gpu->retired_double);
+        return true;
+    case 31:
+        put_field(field, NVML_TYPE_UINT, gpu->retired_pending);
+        return true;
     case 74: /* time limited by the power cap, ns */
+        put_field(field, NVML_TYPE_ULL, gpu->throttle_power_cap * 1000);
+        return true;
     case 76: /* ... by sync boost */
-    case 271: /* ... by the power brake */
         put_field(field, NVML_TYPE_ULL, 0);
-        break;
+        return true;
     case 269: /* ... by temperature, as the driver and as the hardware decided */
+        put_field(field, NVML_TYPE_ULL,
+                  (gpu->thermal_slowdown_us + gpu->throttle_sw_thermal) * 1000);
+        return true;
     case 270:
-        put_field(field, NVML_TYPE_ULL, gpu->thermal_slowdown_us * 1000ULL);
-        break;
+        put_field(field, NVML_TYPE_ULL,
+                  (gpu->thermal_slowdown_us + gpu->throttle_hw_thermal) * 1000);
+        return true;
+    case 271: /* ... by the power brake */
+        put_field(field, NVML_TYPE_ULL, gpu->throttle_power_brake * 1000);
+        return true;
     case 82: /* memory temperature */
-        if (datacenter)
-            put_field(field, NVML_TYPE_UINT, gpu->temperature_memory);
-        break;
+        put_field(field, NVML_TYPE_UINT, gpu->temperature_memory);
+        return true;
     case 83: /* energy, mJ */
         put_field(field, NVML_TYPE_ULL, energy_of(gpu));
-        break;
+        return true;
+    case 142:
+        put_field(field, NVML_TYPE_UINT, gpu->remap_correctable);
+        return true;
+    case 143:
+        put_field(field, NVML_TYPE_UINT, gpu->remap_uncorrectable);
+        return true;
+    case 144:
+        put_field(field, NVML_TYPE_UINT, gpu->remap_pending);
+        return true;
+    case 145:
+        put_field(field, NVML_TYPE_UINT, gpu->remap_failure);
+        return true;
+    case 185: /* average power, mW */
+    case 186: /* power at this instant, mW */
+        put_field(field, NVML_TYPE_UINT, power_of(gpu));
+        return true;
+    case 193: /* distance of the thresholds from the highest operating temperature */
+        put_field(field, NVML_TYPE_INT, (unsigned)(max - (int)gpu->temperature_shutdown));
+        return true;
+    case 194:
+        put_field(field, NVML_TYPE_INT, (unsigned)(max - (int)gpu->temperature_slowdown));
+        return true;
+    case 195:
+    case 196:
+        put_field(field, NVML_TYPE_INT, 0);
+        return true;
+    case 230: /* recovery action */
+        put_field(field, NVML_TYPE_UINT, gpu->recovery_action);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Tells whether boards of this kind have the field, where the profile doesn't script it. */
+static bool has_field(const struct gpu *gpu, unsigned number)
+{
+    switch (number) {
+    case 29:
+    case 30:
+    case 31:
+        return false; /* replaced by row remapping since Ampere */
+    case 185:
+        return gpu->architecture > NVML_ARCHITECTURE_TURING;
+    case 82:
     case 142:
     case 143:
     case 144:
     case 145:
-        if (datacenter)
-            put_field(field, NVML_TYPE_UINT,
-                      field->field == 142   ? gpu->remap_correctable
-                      : field->field == 143 ? gpu->remap_uncorrectable
-                      : field->field == 144 ? gpu->remap_pending
-                                            : gpu->remap_failure);
-        break;
-    case 185: /* average power, mW */
-    case 186: /* power at this instant, mW */
-        put_field(field, NVML_TYPE_UINT, power_of(gpu));
-        break;
-    case 193: /* distance of the thresholds from the highest operating temperature */
+    case 193:
     case 194:
     case 195:
     case 196:
-        if (datacenter)
-            put_field(field, NVML_TYPE_INT,
-                      (unsigned)(field->field == 193   ? max - (int)gpu->temperature_shutdown
-                                 : field->field == 194 ? max - (int)gpu->temperature_slowdown
-                                                       : 0));
-        break;
-    case 230: /* recovery action */
-        put_field(field, NVML_TYPE_UINT, gpu->recovery_action);
-        break;
+        return gpu->board == DATACENTER;
     default:
-        break;
+        return true;
     }
+}
+
+static void read_field(struct gpu *gpu, nvmlFieldValue_t *field)
+{
+    nvmlReturn_t rc = NVML_SUCCESS;
+    bool scripted = scripted_value(gpu, "nvmlDeviceGetFieldValues", field->field, &rc);
+
+    field->timestamp = (int64_t)(now() * 1e6);
+    field->latency = 0;
+    field->value.ull = 0;
+    if (!scripted && !has_field(gpu, field->field))
+        rc = NVML_ERROR_NOT_SUPPORTED;
+    if (!rc && !field_value(gpu, field))
+        rc = NVML_ERROR_NOT_SUPPORTED;
+    field->status = rc;
 }
 
 API nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFieldValue_t *values);

@@ -56,12 +56,17 @@ enum {
 #define NVML_REASON_HW_POWER_BRAKE 0x080ULL
 #define NVML_REASON_DISPLAY_CLOCKS 0x100ULL
 #define NVML_REASONS_SUPPORTED 0x1FFULL
+#define NVML_REASON_BOARD_LIMIT 0x200ULL /* the last two since the 615 branch */
+#define NVML_REASON_RELIABILITY 0x400ULL
 
 #define NVML_VALUE_NOT_AVAILABLE 0xFFFFFFFFu
 #define NVML_MEMORY_V2 0x02000028u
 #define NVML_TEMPERATURE_V1 0x0100000Cu
 #define NVML_MARGIN_TEMPERATURE_V1 0x01000008u
 #define NVML_UNREPAIRABLE_MEMORY_V1 0x01000008u
+#define NVML_ECC_SRAM_ERROR_STATUS_V1 0x01000068u
+
+enum { NVML_ARCHITECTURE_TURING = 6 };
 
 typedef struct {
     char bus_id_legacy[16];
@@ -113,6 +118,22 @@ typedef struct {
     unsigned int version;
     unsigned int flag;
 } nvmlUnrepairableMemory_t;
+
+typedef struct {
+    unsigned int version;
+    unsigned long long aggregate_unc_parity;
+    unsigned long long aggregate_unc_secded;
+    unsigned long long aggregate_cor;
+    unsigned long long volatile_unc_parity;
+    unsigned long long volatile_unc_secded;
+    unsigned long long volatile_cor;
+    unsigned long long aggregate_unc_l2;
+    unsigned long long aggregate_unc_sm;
+    unsigned long long aggregate_unc_pcie;
+    unsigned long long aggregate_unc_mcu;
+    unsigned long long aggregate_unc_other;
+    unsigned int threshold_exceeded;
+} nvmlEccSramErrorStatus_t;
 
 typedef struct {
     unsigned int pid;
@@ -169,5 +190,10 @@ _Static_assert(sizeof(nvmlProcessInfo_t) == 24, "nvmlProcessInfo_t");
 _Static_assert(sizeof(nvmlFieldValue_t) == 40, "nvmlFieldValue_t");
 _Static_assert(sizeof(nvmlEventData_t) == 32, "nvmlEventData_t");
 _Static_assert(sizeof(nvmlTemperature_t) == 12, "nvmlTemperature_t");
+_Static_assert(sizeof(nvmlMarginTemperature_t) == 8, "nvmlMarginTemperature_t");
+_Static_assert(sizeof(nvmlUnrepairableMemory_t) == 8, "nvmlUnrepairableMemory_t");
+_Static_assert(sizeof(nvmlEccSramErrorStatus_t) == 104, "nvmlEccSramErrorStatus_t");
+_Static_assert(sizeof(nvmlBAR1Memory_t) == 24, "nvmlBAR1Memory_t");
+_Static_assert(sizeof(nvmlViolationTime_t) == 16, "nvmlViolationTime_t");
 
 #endif

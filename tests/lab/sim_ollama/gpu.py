@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from sim_ollama import log
+from sim_ollama import log, settings
 
 ACTIVITY_DIR = Path("/dev", "shm", "sim-gpu")
 DISCOVERY_TIMEOUT_SECONDS = 30.0
@@ -136,7 +136,16 @@ class Activity:
         self.folder = Path(os.environ.get("SIM_OLLAMA_ACTIVITY_DIR") or ACTIVITY_DIR)
 
     def write(self, util: int = 0, busy_until: float = 0.0) -> None:
-        """Publish what this process holds and until when it computes."""
+        """Publish what this process holds and until when it computes.
+
+        With the fault ``idle_gpu`` the card learns nothing of it, or only of the memory.
+        """
+        idle = settings.from_environment().fault("idle_gpu")
+        if idle == "work":
+            util = 0
+        elif idle:
+            self.remove()
+            return
         lines = [f"pid={self.pid}", f"name={self.name}"]
         for index, size in sorted(self.memory.items()):
             lines += [f"gpu.{index}.memory={size}", f"gpu.{index}.util={util}"]

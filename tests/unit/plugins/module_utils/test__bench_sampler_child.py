@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_sampler_child import (
     Host,
     UnavailableError,
+    add_processes,
     busy_percent,
     ollama_figures,
     open_gpu,
@@ -47,6 +48,28 @@ def test_nvidia_smi_in_base_units_without_what_is_no_number():
         "throttle": ["sw_power_cap"],
     }
     assert (idle["util_percent"], idle["power_w"], idle["throttle"]) == (None, None, [])
+
+
+def test_nvidia_smis_processes_by_gpu():
+    gpus = smi_gpus(
+        "0, 87, 9216, 12282, 71, 214.55, 0x0000000000000004, GPU-a\n"
+        "1, 0, 1, 12282, 34, 9.1, 0x0000000000000001, GPU-b\n"
+    )
+    apps = """GPU-a, 812, /usr/local/bin/ollama, 8800
+GPU-a, 900, /opt/a, b, [N/A]
+GPU-x, 901, elsewhere, 1
+GPU-a, 902, [Not Found], 16
+No running processes found
+"""
+    add_processes(gpus, apps)
+    busy, idle = gpus
+    assert busy["processes"] == [
+        {"pid": 812, "type": "C", "name": "/usr/local/bin/ollama", "memory_bytes": 8800 * 2**20},
+        {"pid": 900, "type": "C", "name": "/opt/a,b"},
+        {"pid": 902, "type": "C", "memory_bytes": 16 * 2**20},
+    ]
+    assert idle["processes"] == []
+    assert (busy["uuid"], busy["util_percent"]) == ("GPU-a", 87.0)
 
 
 def test_vllm_over_its_engines():

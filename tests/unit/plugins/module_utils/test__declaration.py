@@ -130,6 +130,14 @@ def test_good_declarations(declaration):
         ),
         ({"gpus": {"count": "2"}}, 'llm_gpus.count: found "2", wanted a number of GPUs, 0 or more'),
         (
+            {"gpus": {"names": "RTX 4070 Ti"}},
+            'llm_gpus.names: found "RTX 4070 Ti", wanted a list of texts such as ["RTX 4070 Ti"]',
+        ),
+        (
+            {"gpus": {"driver_pin": 575}},
+            'llm_gpus.driver_pin: found 575, wanted a version in quotes such as "575.64.03"',
+        ),
+        (
             {"gpus": {"driver_min": "575.x"}},
             'llm_gpus.driver_min: found "575.x", wanted a version in quotes such as "575.64.03"',
         ),

@@ -35,7 +35,15 @@ def test_whole_answer():
     assert found["state"] == "ok"
     assert found["driver"]["version"] == "575.64.03"
     assert [gpu["index"] for gpu in found["gpus"]] == [0]
-    assert found["errors"] == []
+    assert found["errors"] == found["notes"] == []
+
+
+def test_what_is_said_of_the_binding():
+    package = {"name": "nvidia-ml-py", "version": "13.615.71"}
+    notes = [{"what": "package", "message": "remove pynvml"}]
+    found = understood(lines({**DRIVER, "package": package, "notes": notes}, GPU, DONE))
+    assert found["driver"]["package"] == package
+    assert found["notes"] == notes
 
 
 @pytest.mark.parametrize(
@@ -109,6 +117,7 @@ def test_which_source_is_used(source, python, smi, child, used, state):
     found = facts.read_gpus(source, python, smi, 5, run)
     assert (found["source"], found["state"]) == (used, state)
     assert found["state"] in facts.STATES
+    assert found["notes"] == []
 
 
 def test_a_fallback_says_why():

@@ -104,7 +104,108 @@ def test_older_element_names():
     gpu = report("470.57.02_rtx-3080.xml")["gpus"][0]
     assert gpu["clocks_event_reasons"] == ["sw_power_cap"]
     assert gpu["power_draw_watts"] == 318.2
-    assert gpu["power_limit_watts"] == 320.0
+    assert gpu["power_limit_watts"] == gpu["power_management_limit_watts"] == 320.0
+    assert "throttle_ns" not in gpu
+
+
+def test_newer_element_names():
+    parsed = report("610.57.04_rtx-2080-super.xml")
+    assert parsed["driver"] == {"version": "610.57.04", "cuda_version": "13.3"}
+    (gpu,) = parsed["gpus"]
+    assert (gpu["brand"], gpu["architecture"]) == ("GeForce", "Turing")
+    assert gpu["power_draw_watts"] == 38.89  # no average before the Ampere generation
+    assert gpu["power_limit_watts"] == gpu["power_default_limit_watts"] == 250.0
+    assert (gpu["power_min_limit_watts"], gpu["power_max_limit_watts"]) == (105.0, 350.0)
+    assert gpu["throttle_ns"]["sw_power_cap"] == 15_814_235_622_000
+    assert gpu["bar1_total_bytes"] == 256 * MIB
+    assert gpu["temperature_tlimit_supported"] is False
+    assert gpu["processes"][0]["type"] == "G"
+    assert gpu["errors"] == []
+
+
+def test_versions_may_have_a_remark():
+    text = (
+        "<nvidia_smi_log><driver_version>610.57.04 [Deprecated; use KMD version]</driver_version>"
+        "<gpu/></nvidia_smi_log>"
+    )
+    assert smi.parse_xml(text)["driver"] == {"version": "610.57.04"}
+
+
+def test_a_card_that_retires_pages():
+    (gpu,) = report("595.91.07_tesla-t4.xml")["gpus"]
+    assert gpu["retired_pages_single_bit"] == gpu["retired_pages_double_bit"] == 0
+    assert gpu["retired_pages_pending"] is False
+    assert gpu["ecc_errors_uncorrected"] == gpu["ecc_errors_corrected"] == 0
+    assert not [key for key in gpu if key.startswith(("remapped_", "mig_", "sram_"))]
+    assert (gpu["pcie_link_width_current"], gpu["pcie_link_width_max"]) == (8, 16)
+    assert gpu["processes"] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wanted"),
+    [
+        ("<sram_uncorrectable>0<", "<sram_uncorrectable>2<", {"ecc_errors_uncorrected": 2}),
+        ("<pending_retirement>No<", "<pending_retirement>Yes<", {"retired_pages_pending": True}),
+        ("<gpu_recovery_action>None<", "<gpu_recovery_action>Reset<", {"recovery_action": 1}),
+        (
+            "<gpu_recovery_action>None<",
+            "<gpu_recovery_action>Drain and Reset<",
+            {"recovery_action": 4},
+        ),
+        ("<remapped_rows>N/A</remapped_rows>", "", {"remapped_rows_pending": None}),
+        ("<gpu_temp>33 C<", "<gpu_temp>N/A<", {"temperature_c": None}),
+        ("<memory_temp>N/A<", "<memory_temp>0 C<", {"temperature_memory_c": None}),
+        ("<memory_temp>N/A<", "<memory_temp>51 C<", {"temperature_memory_c": 51}),
+        ("<processes>", "<processes>N/A", {"processes": None}),
+        ("<current_mig>N/A<", "<current_mig>Enabled<", {"mig_mode": True}),
+    ],
+)
+def test_single_elements(old, new, wanted):
+    text = (FIXTURES / "595.91.07_tesla-t4.xml").read_text()
+    assert old in text
+    (gpu,) = smi.parse_xml(text.replace(old, new))["gpus"]
+    assert {key: gpu.get(key) for key in wanted} == wanted
+    assert gpu["errors"] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("<gpu_recovery_action>None<", "<gpu_recovery_action>Pray<", "recovery_action"),
+        ("<gpu_temp>33 C<", "<gpu_temp>Unknown Error<", "temperature_c"),
+        ("<gpu_util>0 %<", "<gpu_util>[Unknown Error]<", "utilization_gpu_ratio"),
+        ("<fan_speed>N/A<", "<fan_speed>ERR!<", "fan_speed_ratio"),
+    ],
+)
+def test_a_word_that_should_be_a_reading_is_an_error(old, new, what):
+    text = (FIXTURES / "595.91.07_tesla-t4.xml").read_text()
+    (gpu,) = smi.parse_xml(text.replace(old, new))["gpus"]
+    assert what not in gpu
+    assert [error["what"] for error in gpu["errors"]] == [what]
+    assert gpu["state"] == "ok"
+
+
+@pytest.mark.parametrize("bus", ["0000:0C:00.0", "00000000:0C:00.0"])
+def test_a_warning_of_the_inforom_behind_the_report(bus):
+    text = (FIXTURES / "610.57.04_rtx-2080-super.xml").read_text()
+    said = f"{text}WARNING: infoROM is corrupted at gpu {bus}\n"
+    found = smi.facts_from_outcome(Outcome(14, said, ""), 5)
+    assert (found["state"], found["errors"]) == ("ok", [])
+    assert found["gpus"][0]["inforom_valid"] is False
+    assert "inforom_valid" not in smi.facts_from_outcome(Outcome(0, text, ""), 5)["gpus"][0]
+
+
+def test_reasons_stand_in_the_order_of_their_bits():
+    text = (FIXTURES / "610.57.04_rtx-2080-super.xml").read_text()
+    for name in ("hw_thermal_slowdown", "sw_thermal_slowdown", "display_clocks_setting"):
+        tag = f"clocks_event_reason_{name}"
+        text = text.replace(f"<{tag}>Not Active<", f"<{tag}>Active<")
+    assert smi.parse_xml(text)["gpus"][0]["clocks_event_reasons"] == [
+        "gpu_idle",
+        "sw_thermal_slowdown",
+        "hw_thermal_slowdown",
+        "display_clock_setting",
+    ]
 
 
 def test_warnings_before_the_report_do_not_matter():

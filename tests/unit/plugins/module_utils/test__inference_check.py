@@ -12,7 +12,9 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_wire import An
 from ansible_collections.hx_infra.llm.plugins.module_utils._inference_check import (
     Wanted,
     check_all,
+    check_openai,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import Verdict
 
 FINAL = {
     "done": True,
@@ -92,8 +94,8 @@ def test_a_host_that_does_what_it_shall_passes_each_check():
         (Server(final={}), "answer_stream", None, "truncated"),
         (Server(status=500), "answer_non_stream", None, "http_5xx"),
         (Server(version="0.12.0"), "api_version", "0.12.0", "/api/version"),
-        (Server(loaded={"size": 8, "size_vram": 4}), "gpu_used", 0.5, "4 of 8 bytes"),
-        (Server(loaded={"size": 8}), "gpu_used", 0.0, "0 of 8 bytes"),
+        (Server(loaded={"size": 8, "size_vram": 4}), "gpu_used", 0.5, "size_vram 4 of 8 B"),
+        (Server(loaded={"size": 8}), "gpu_used", 0.0, "size_vram 0 of 8 B"),
         (Server(loaded={}), "gpu_used", None, "does not list"),
         (
             Server(names=["b:1b"]),
@@ -140,3 +142,80 @@ def test_a_server_that_is_not_there_fails_everything_and_raises_nothing():
     assert {verdict.status for verdict in verdicts} == {"FAIL"}
     assert all("refused" in verdict.evidence for verdict in verdicts)
     assert answers[0]["error_kind"] == "connection"
+
+
+class Lookout:
+    """Watches nothing, and notes which models it was asked about."""
+
+    def __init__(self):
+        self.watched = []
+
+    def watch(self, model):
+        self.watched.append(model)
+        return Verdict("gpu_used", "PASS", model, 1.0, 1.0, "", "watched")
+
+
+def test_a_model_that_answers_is_watched():
+    server, lookout = Server(), Lookout()
+    verdicts, _answers = check_all(Wanted(models=["a"]), server.prepare, lambda: 0.0, lookout)
+    assert lookout.watched == ["a"]
+    assert verdicts[-1].evidence == "watched"
+    assert "/api/ps" not in server.asked
+
+
+@pytest.mark.parametrize("server", [Server(status=500), Server(final={})])
+def test_a_model_that_does_not_answer_is_not_kept_at_work(server):
+    lookout = Lookout()
+    verdicts, _answers = check_all(Wanted(models=["a"]), server.prepare, lambda: 0.0, lookout)
+    assert lookout.watched == []
+    assert verdicts[-1].check == "gpu_used"
+
+
+def test_nobody_watches_where_placement_is_not_judged():
+    lookout = Lookout()
+    check_all(Wanted(models=["a"], gpu_ratio=0), Server().prepare, lambda: 0.0, lookout)
+    assert lookout.watched == []
+
+
+METRICS = b'vllm:cache_config_info{gpu_memory_utilization="0.9",num_gpu_blocks="100"} 1.0\n'
+
+
+def vllm(models=("m",), text="Hello"):
+    """A server of vLLM, as a transport."""
+    choice = {"text": text, "finish_reason": "length"}
+
+    def prepare(_method, path, body, _timeout_s):
+        if path == "/v1/models":
+            content = json.dumps({"data": [{"id": name} for name in models]}).encode()
+        elif path == "/metrics":
+            content = METRICS
+        elif json.loads(body)["stream"]:
+            content = f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n".encode()
+        else:
+            content = json.dumps({"choices": [choice], "usage": {"completion_tokens": 2}}).encode()
+        return lambda: Answer(200, iter([content]))
+
+    return prepare
+
+
+def test_vllm_is_asked_in_its_own_way():
+    verdicts, answers = check_openai(Wanted(models=["m"]), vllm())
+    assert {verdict.check: verdict.status for verdict in verdicts} == dict.fromkeys(
+        ["endpoint_ready", "model_listed", "answer_non_stream", "answer_stream", "gpu_used"], "PASS"
+    )
+    assert "100 blocks of GPU cache" in verdicts[-1].evidence
+    assert [(answer["model"], answer["mode"], answer["error"]) for answer in answers] == [
+        ("m", "non_stream", ""),
+        ("m", "stream", ""),
+    ]
+
+
+def test_only_models_of_vllm_that_answer_are_watched():
+    lookout = Lookout()
+    verdicts, answers = check_openai(Wanted(models=["m", "other"]), vllm(), lookout)
+    assert lookout.watched == ["m"]
+    assert [verdict.check for verdict in verdicts if verdict.status == "FAIL"] == ["model_listed"]
+    assert [verdict.subject for verdict in verdicts if verdict.check == "gpu_used"] == ["m"]
+    assert answers[-1]["error_kind"] == "endpoint"
+    verdicts, _answers = check_openai(Wanted(models=["m"], gpu_ratio=0), vllm(), lookout)
+    assert "gpu_used" not in [verdict.check for verdict in verdicts]

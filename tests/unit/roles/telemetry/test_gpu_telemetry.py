@@ -2,274 +2,345 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+"""One sample, taken by the program as a timer runs it; its reader is a stand-in."""
+
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-import subprocess
-import sys
-from datetime import datetime, timezone
-from pathlib import Path
+import re
+import signal
+import time
 
+import gpu_files
+import gpu_reader
+import gpu_telemetry as collector
 import pytest
+from gpu_reader import Block, Sample
+from gpu_record import HEADER, csv_rows
+from telemetry_parts import (
+    DRIVER,
+    FIELDS,
+    GPU,
+    LOST,
+    OTHER,
+    SAMPLE,
+    csv_lines,
+    events,
+    options,
+    printing,
+    reader,
+    starts,
+)
 
-pytest.importorskip("prometheus_client", reason="the collector's own environment has it")
-FILES = Path(__file__).parents[4] / "roles" / "telemetry" / "files"
-sys.path.insert(0, str(FILES))
-
-import gpu_metrics  # noqa: E402
-import gpu_telemetry as collector  # noqa: E402
-import nightly_result  # noqa: E402
-
-NOW = datetime(2026, 11, 20, 10, 5, 0, tzinfo=timezone.utc)
-ROW = "2026-11-20T10:05:00Z,0,GeForce,GPU-0,0000:01:00.0,40,87,3411,12282,201.54,2745,10501\n"
 FIRST_NINE = (
     "timestamp,index,name,uuid,pci.bus_id,temperature.gpu,utilization.gpu,memory.used,memory.total"
 )
-GPU = {
-    "index": 0,
-    "state": "ok",
-    "name": "GeForce",
-    "uuid": "GPU-0",
-    "pci_bus_id": "0000:01:00.0",
-    "temperature_c": 40,
-    "utilization_gpu_ratio": 0.87,
-    "memory_used_bytes": 3411 * 1024 * 1024,
-    "memory_total_bytes": 12282 * 1024 * 1024,
-    "power_draw_watts": 201.54,
-    "clock_sm_hz": 2_745_000_000,
-    "clock_memory_hz": 10_501_000_000,
-    "clocks_event_reasons": ["hw_slowdown"],
-    "processes": [{"pid": 1, "type": "C"}, {"pid": 2, "type": "G"}],
-}
-LOST = {"index": 1, "state": "lost", "uuid": "GPU-1", "errors": []}
-DRIVER = {"version": "575.64.03", "cuda_version": "12.9"}
-SAMPLE = [{"driver": DRIVER, "count": 1}, {"gpu": GPU}, {"done": True}]
 
 
 @pytest.fixture
-def paths(tmp_path):
-    return {
-        "csv": tmp_path / "nvidia-smi-ping.csv",
-        "events": tmp_path / "nvidia-smi-ping.events",
-        "textfile": tmp_path / "gpu.prom",
-    }
+def take(tmp_path):
+    """Take a sample with a reader that prints lines; returns the exit status."""
+
+    def run(*lines, tail="", **more):
+        path = reader(tmp_path, printing(*lines, tail=tail))
+        return collector.main(options(tmp_path, path, **more))
+
+    return run
 
 
-def reader(tmp_path, *lines, tail=""):
-    path = tmp_path / "reader.py"
-    text = "".join(f"print({json.dumps(line)!r}, flush=True)\n" for line in lines)
-    path.write_text(text + tail)
-    return path
+def metrics(tmp_path):
+    return (tmp_path / "gpu.prom").read_text()
 
 
-def run(tmp_path, paths, *lines, tail="", timeout=5):
-    arguments = ["--timeout", str(timeout), "--reader", str(reader(tmp_path, *lines, tail=tail))]
-    for name, path in paths.items():
-        arguments += [f"--{name}", str(path)]
-    return collector.main(arguments)
+def state(tmp_path):
+    return json.loads((tmp_path / "nvidia-smi-ping.state").read_text())
 
 
-def test_a_sample(tmp_path, paths):
-    assert run(tmp_path, paths, *SAMPLE) == 0
-    header, row = paths["csv"].read_text().splitlines()
-    assert header == FIRST_NINE + ",power.draw,clocks.sm,clocks.mem"
-    assert row.split(",", 1)[1] + "\n" == ROW.split(",", 1)[1]
-    assert paths["events"].read_text().split(" ", 1)[1] == "start first sample, 1 GPUs\n"
-    assert oct(paths["textfile"].stat().st_mode & 0o777) == "0o644"
+def test_a_sample(tmp_path, take):
+    assert take(*SAMPLE) == 0
+    header, row = csv_lines(tmp_path)
+    assert header == (
+        f"{FIRST_NINE},power.draw,enforced.power.limit,clocks.sm,clocks.mem,"
+        "clocks_event_reasons.active,pcie.link.gen.current,pcie.link.width.current,fan.speed"
+    )
+    stamp, rest = row.split(",", 1)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", stamp)
+    assert rest == FIELDS
+    assert events(tmp_path) == ["start first collection, one is due every 300 s"]
+    assert oct((tmp_path / "gpu.prom").stat().st_mode & 0o777) == "0o644"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "gpu.prom",
+        f"nvidia-smi-ping-{stamp[:10]}.csv",
         "nvidia-smi-ping.csv",
         "nvidia-smi-ping.events",
         "nvidia-smi-ping.lock",
+        "nvidia-smi-ping.state",
         "reader.py",
+        "reader.py.starts",
     ]
 
 
-def test_a_second_sample_adds_a_line_and_no_event(tmp_path, paths):
-    assert run(tmp_path, paths, *SAMPLE) == 0
-    assert run(tmp_path, paths, *SAMPLE) == 0
-    assert len(paths["csv"].read_text().splitlines()) == 3
-    assert len(paths["events"].read_text().splitlines()) == 1
+def test_a_second_sample_adds_a_line_and_no_event(tmp_path, take):
+    assert take(*SAMPLE) == 0
+    assert take(*SAMPLE) == 0
+    assert len(csv_lines(tmp_path)) == 3
+    assert len(events(tmp_path)) == 1
 
 
-def test_an_unknown_value_is_an_empty_field():
-    gpu = {key: value for key, value in GPU.items() if key != "power_draw_watts"}
-    assert collector.csv_rows([gpu], NOW) == ROW.replace("201.54", "")
+def rows(*gpus):
+    return csv_rows(Sample(DRIVER, list(gpus), 1_795_169_100.0, 0.1))
 
 
-def test_a_gpu_at_rest_has_zeros_not_empty_fields():
-    row = collector.csv_rows([{**GPU, "utilization_gpu_ratio": 0.0, "power_draw_watts": 0}], NOW)
-    assert row.split(",")[6] == "0"
-    assert row.split(",")[9] == "0.00"
+def test_the_time_is_that_of_the_sample():
+    assert rows(GPU) == f"2026-11-20T10:05:00Z,{FIELDS}\n"
+
+
+@pytest.mark.parametrize("field", ["power_draw_watts", "clocks_event_reasons", "name"])
+def test_an_unknown_value_is_an_empty_field(field):
+    known = rows(GPU).strip().split(",")
+    row = rows({key: value for key, value in GPU.items() if key != field}).strip().split(",")
+    assert len(row) == len(known) == len(HEADER.split(","))
+    assert [one for one, other in zip(row, known) if one != other] == [""]
+    assert rows({**GPU, field: None}).strip().split(",") == row
+
+
+def test_a_card_at_rest_has_zeros_not_empty_fields():
+    rest = {"utilization_gpu_ratio": 0.0, "power_draw_watts": 0, "clocks_event_reasons": []}
+    fields = rows({**GPU, **rest}).split(",")
+    assert (fields[6], fields[9], fields[13]) == ("0", "0.00", "0x0000000000000000")
+
+
+def test_an_odd_name_stays_one_field_of_one_line():
+    assert rows({**GPU, "name": 'a,"b"\nc'}).count("\n") == 1
+    assert '"a,""b"" c"' in rows({**GPU, "name": 'a,"b"\nc'})
 
 
 @pytest.mark.parametrize(
-    ("lines", "tail", "state", "code"),
+    ("lines", "tail", "found", "code"),
     [
         ([{"error": {"state": "driver_not_loaded", "code": 9, "message": "Driver Not Loaded"}}],
          "raise SystemExit(1)\n", "driver_not_loaded", 9),
         ([{"driver": {}, "count": 0}, {"done": True}], "", "no_gpu", None),
         ([{"driver": DRIVER, "count": 1}, {"gpu": LOST}, {"done": True}], "", "gpu_lost", None),
-        ([{"driver": DRIVER, "count": 1}], "import os; os.abort()\n", "error", None),
+        ([{"driver": DRIVER, "count": 1}], "os.abort()\n", "error", None),
+        ([{"driver": DRIVER, "count": 1}, {"gpu": GPU}], "", "error", None),
         (["text"], "", "error", None),
         ([], "", "error", None),
+        ([], "raise SystemExit('no such thing')", "error", None),
     ],
 )  # fmt: skip
-def test_a_failed_collection_is_seen(tmp_path, paths, lines, tail, state, code):
-    assert run(tmp_path, paths, *SAMPLE) == 0
-    success = gpu_metrics.previous_success(paths["textfile"])[0]
-    before = paths["csv"].read_text()
-    assert run(tmp_path, paths, *lines, tail=tail) == 1
-    metrics = paths["textfile"].read_text()
-    assert "hx_infra_gpu_collect_success 0.0" in metrics
-    assert f'hx_infra_gpu_collect_state{{state="{state}"}} 1.0' in metrics
-    assert "nvidia_smi_" not in metrics
-    assert ("nvml_return_code " in metrics) is (code is not None)
-    assert gpu_metrics.previous_success(paths["textfile"]) == (success, False)
-    assert paths["csv"].read_text() == before
-    assert f" error {state}: " in paths["events"].read_text().splitlines()[-1]
-    assert run(tmp_path, paths, *SAMPLE) == 0
-    assert " recovered " in paths["events"].read_text().splitlines()[-1]
-
-
-def test_a_driver_that_hangs(tmp_path, paths):
-    hang = "import time\ntime.sleep(60)\n"
-    assert run(tmp_path, paths, {"reading": 0}, tail=hang, timeout=0.5) == 1
-    assert "timeout: NVML did not answer within 0.5 s" in paths["events"].read_text()
-    assert not paths["csv"].exists()
-
-
-def test_one_lost_gpu_of_two(tmp_path, paths):
-    assert run(tmp_path, paths, SAMPLE[0], {"gpu": GPU}, {"gpu": LOST}, {"done": True}) == 0
-    assert len(paths["csv"].read_text().splitlines()) == 2
-    assert "error GPU 1 (GPU-1) is lost" in paths["events"].read_text()
-    metrics = paths["textfile"].read_text()
-    assert 'hx_infra_gpu_state_ok{index="1"} 0.0' in metrics
-    assert 'uuid="1"' not in metrics
-
-
-def test_metrics():
-    sample = {"driver": DRIVER, "gpus": [GPU]}
-    text = gpu_metrics.render_metrics(sample, "ok", 0, 1000.5, 0.25).decode()
-    for line in (
-        'nvidia_smi_temperature_gpu{uuid="0"} 40.0',
-        'nvidia_smi_utilization_gpu_ratio{uuid="0"} 0.87',
-        'nvidia_smi_power_draw_watts{uuid="0"} 201.54',
-        'nvidia_smi_clocks_event_reasons_hw_slowdown{uuid="0"} 1.0',
-        'nvidia_smi_clocks_event_reasons_gpu_idle{uuid="0"} 0.0',
-        'nvidia_smi_compute_apps{uuid="0"} 1.0',
-        "hx_infra_gpu_collect_success 1.0",
-        "hx_infra_gpu_last_success_timestamp_seconds 1000.5",
-        "hx_infra_gpu_collect_duration_seconds 0.25",
-        "hx_infra_gpu_count 1.0",
-    ):
-        assert line in text.splitlines()
-    assert "fan_speed" not in text
-    (info,) = [line for line in text.splitlines() if line.startswith("nvidia_smi_gpu_info")]
-    assert 'driver_version="575.64.03"' in info
-    assert 'pci_bus_id="0000:01:00.0"' in info
-
-
-@pytest.mark.parametrize("cut", [ROW[:30], ROW[:-1], "x", "1,2\r"])
-def test_a_cut_line_is_taken_off_and_kept_in_a_note(paths, cut):
-    paths["csv"].write_text(collector.HEADER + ROW + cut)
-    (note,) = collector.append_rows(paths["csv"], ROW, NOW)
-    assert paths["csv"].read_text() == collector.HEADER + ROW + ROW
-    assert repr(cut) in note
-
-
-@pytest.mark.parametrize("length", [0, 1, 20, len(collector.HEADER) - 1])
-def test_a_cut_header(paths, length):
-    paths["csv"].write_text(collector.HEADER[:length])
-    collector.append_rows(paths["csv"], ROW, NOW)
-    assert paths["csv"].read_text() == collector.HEADER + ROW
-
-
-def test_a_file_with_another_header_is_set_aside(paths):
-    old = FIRST_NINE + "\n1,2,3\n"
-    paths["csv"].write_text(old)
-    (note,) = collector.append_rows(paths["csv"], ROW, NOW)
-    aside = paths["csv"].with_name("nvidia-smi-ping.until-20261120T100500Z.csv")
-    assert aside.read_text() == old
-    assert aside.name in note
-    assert paths["csv"].read_text() == collector.HEADER + ROW
-
-
-def test_a_file_that_is_rotated_gets_a_new_header(paths):
-    collector.append_rows(paths["csv"], ROW, NOW)
-    paths["csv"].rename(paths["csv"].with_name("nvidia-smi-ping.csv.1"))
-    collector.append_rows(paths["csv"], ROW, NOW)
-    assert paths["csv"].read_text() == collector.HEADER + ROW
-
-
-def test_a_full_disk_leaves_no_part_of_a_line(tmp_path, paths, monkeypatch):
-    collector.append_rows(paths["csv"], ROW, NOW)
-    write = os.write
-    monkeypatch.setattr(collector.os, "write", lambda handle, data: write(handle, data[:10]))
-    with pytest.raises(collector.WriteError, match="only 10 of"):
-        collector.append_rows(paths["csv"], ROW, NOW)
-    assert paths["csv"].read_text() == collector.HEADER + ROW
-    assert run(tmp_path, paths, *SAMPLE) == 2
-    assert 'collect_state{state="not_written"} 1.0' in paths["textfile"].read_text()
-    assert paths["csv"].read_text() == collector.HEADER + ROW
-
-
-def test_a_directory_that_cannot_be_written(tmp_path, paths, capsys):
-    paths["csv"] = tmp_path / "missing" / "nvidia-smi-ping.csv"
-    assert run(tmp_path, paths, *SAMPLE) == 2
-    assert "missing" in capsys.readouterr().err
-
-
-def test_a_lock_that_is_held_is_not_waited_for_without_end(paths, monkeypatch):
-    monkeypatch.setattr(collector, "LOCK_SECONDS", 0.05)
-    lock = paths["csv"].with_suffix(".lock")
-    with lock.open("w") as holder:
-        fcntl.flock(holder, fcntl.LOCK_EX)
-        with pytest.raises(collector.WriteError, match="is held"), collector.locked(lock):
-            pass
-
-
-def test_writers_at_once_lose_nothing(tmp_path, paths):
-    program = (
-        f"import sys; sys.path.insert(0, {str(FILES)!r})\n"
-        "import gpu_telemetry as c\n"
-        "from pathlib import Path\n"
-        "from datetime import datetime, timezone\n"
-        f"path = Path({str(paths['csv'])!r})\n"
-        "for number in range(50):\n"
-        "    with c.locked(path.with_suffix('.lock')):\n"
-        f"        c.append_rows(path, {ROW!r}, datetime.now(timezone.utc))\n"
+def test_a_failed_collection_is_seen_once_and_its_end_too(tmp_path, take, lines, tail, found, code):
+    assert take(*SAMPLE) == 0
+    last_success = state(tmp_path)["last_success"]
+    before = csv_lines(tmp_path)
+    for failures in (1, 2):
+        assert take(*lines, tail=tail) == 1
+        said = metrics(tmp_path)
+        assert "hx_infra_gpu_collect_success 0.0" in said
+        assert f'hx_infra_gpu_collect_state{{state="{found}"}} 1.0' in said
+        assert f"hx_infra_gpu_collect_failures_total {failures:.1f}" in said
+        assert f"hx_infra_gpu_last_success_timestamp_seconds {last_success!r}" in said
+        assert "nvidia_smi_temperature_gpu" not in said
+        assert ("nvml_return_code " in said) is (code is not None)
+        assert csv_lines(tmp_path) == before
+    _start, error = events(tmp_path)
+    assert error.startswith(f"error {found}: ")
+    assert take(*SAMPLE) == 0
+    assert re.fullmatch(
+        rf"recovered samples are taken again after \d+ s, it was {found}", events(tmp_path)[2]
     )
-    writers = [subprocess.Popen([sys.executable, "-c", program]) for _turn in range(4)]
-    assert [writer.wait(60) for writer in writers] == [0] * 4
-    lines = paths["csv"].read_text().splitlines(keepends=True)
-    assert lines[0] == collector.HEADER
-    assert lines[1:] == [ROW] * 200
+    assert "hx_infra_gpu_collect_success 1.0" in metrics(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("result", "status", "success", "last"),
-    [("success", "0", "1", True), ("exit-code", "1", "0", False), ("signal", "TERM", "0", False)],
-)
-def test_nightly_result(tmp_path, monkeypatch, capsys, result, status, success, last):
-    path = tmp_path / "nightly_smoke.prom"
-    monkeypatch.setenv("SERVICE_RESULT", result)
-    monkeypatch.setenv("EXIT_STATUS", status)
-    assert nightly_result.main(["--textfile", str(path)]) == 0
-    lines = path.read_text().splitlines()
-    assert f"hx_infra_nightly_smoke_success {success}" in lines
-    assert any(line.startswith("hx_infra_nightly_smoke_last_success") for line in lines) is last
-    assert (f"hx_infra_nightly_smoke_exit_status {status}" in lines) is status.isdigit()
-    assert f"nightly smoke test: {result}, exit status {status}" in capsys.readouterr().out
+def test_what_a_reader_says_at_its_end_is_told(tmp_path, take, capfd):
+    assert take(tail="raise SystemExit('no such thing')") == 1
+    assert "error: the reader ended with status 1: no such thing" in capfd.readouterr().err
+    assert "ended with status 1: no such thing" in events(tmp_path)[-1]
 
 
-def test_nightly_result_remembers_the_last_success(tmp_path, monkeypatch):
-    path = tmp_path / "nightly_smoke.prom"
-    for result, status in (("success", "0"), ("exit-code", "1"), ("exit-code", "1")):
-        monkeypatch.setenv("SERVICE_RESULT", result)
-        monkeypatch.setenv("EXIT_STATUS", status)
-        nightly_result.main(["--textfile", str(path)])
-    assert nightly_result.previous_success(path) > 0
-    assert "hx_infra_nightly_smoke_success 0" in path.read_text()
+def test_another_failure_is_another_event(tmp_path, take):
+    assert take("text") == 1
+    assert take({"driver": {}, "count": 0}, {"done": True}) == 1
+    assert [event.split(":")[0] for event in events(tmp_path)[1:]] == [
+        "error error",
+        "error no_gpu",
+    ]
+
+
+def test_a_driver_that_hangs_is_named_with_the_card(tmp_path, take):
+    hang = "time.sleep(60)\n"
+    assert take(SAMPLE[0], {"reading": 1}, tail=hang, timeout=0.5) == 1
+    assert "timeout: NVML did not answer within 0.5 s while GPU 1 was read" in events(tmp_path)[1]
+    assert not (tmp_path / "nvidia-smi-ping.csv").exists()
+
+
+def test_a_child_that_cannot_be_killed_is_not_joined_by_another(tmp_path, take, monkeypatch):
+    def spare(child):
+        return gpu_reader.Left(child.pid, gpu_reader.start_of(child.pid))
+
+    monkeypatch.setattr(gpu_reader, "kill", spare)
+    assert take(tail="time.sleep(60)\n", timeout=0.3) == 1
+    left = state(tmp_path)["left"]
+    assert (
+        f"timeout: NVML did not answer within 0.3 s; process {left[0]} can't be killed"
+        in (events(tmp_path)[1])
+    )
+    for _turn in range(2):
+        assert take(*SAMPLE) == 1
+        assert starts(tmp_path / "reader.py") == 1
+    assert 'collect_state{state="stuck"}' in metrics(tmp_path)
+    assert events(tmp_path)[2].startswith(f"error stuck: process {left[0]} hangs in the driver")
+    os.kill(left[0], signal.SIGKILL)
+    os.waitpid(left[0], 0)
+    assert take(*SAMPLE) == 0
+    assert state(tmp_path)["left"] is None
+
+
+def test_a_number_that_another_process_has_now_is_nobody_that_is_waited_for():
+    mine = gpu_reader.start_of(os.getpid())
+    assert gpu_reader.Left(os.getpid(), mine).is_there()
+    assert not gpu_reader.Left(os.getpid(), str(int(mine) - 1)).is_there()
+    assert not gpu_reader.Left(2**22 + 1, mine).is_there()
+
+
+def test_a_card_is_lost_and_comes_back(tmp_path, take):
+    both = [SAMPLE[0], {"gpu": GPU}, {"gpu": OTHER}, {"done": True}]
+    assert take(*both) == 0
+    for _turn in range(2):
+        assert take(SAMPLE[0], {"gpu": GPU}, {"gpu": LOST}, {"done": True}) == 0
+    said = metrics(tmp_path)
+    assert 'hx_infra_gpu_state_ok{index="1"} 0.0' in said
+    assert 'uuid="1b"' not in said
+    assert "hx_infra_gpu_collect_success 1.0" in said
+    assert take(*both) == 0
+    assert events(tmp_path)[1:] == [
+        "error GPU 1 (GPU-1B) is lost",
+        "recovered GPU 1 (GPU-1B) answers, it was lost",
+    ]
+    assert [line.split(",")[1] for line in csv_lines(tmp_path)[1:]] == [
+        "0",
+        "1",
+        "0",
+        "0",
+        "0",
+        "1",
+    ]
+
+
+def test_a_card_that_the_driver_lists_no_more(tmp_path, take):
+    both = [SAMPLE[0], {"gpu": GPU}, {"gpu": OTHER}, {"done": True}]
+    for lines in (both, SAMPLE, SAMPLE, both):
+        assert take(*lines) == 0
+    assert events(tmp_path)[1:] == [
+        "error the driver lists 1 GPUs, before it listed 2",
+        "recovered the driver lists 2 GPUs, before it listed 1",
+    ]
+
+
+def test_a_gap_is_told(tmp_path, take, monkeypatch):
+    assert take(*SAMPLE) == 0
+    path = tmp_path / "nvidia-smi-ping.state"
+    for ago, told in ((890, False), (2000, True)):
+        path.write_text(json.dumps({**state(tmp_path), "last_run": time.time() - ago}))
+        assert take(*SAMPLE) == 0
+        assert any("start nothing was collected for" in event for event in events(tmp_path)) is told
+
+
+def test_old_events_go_when_a_day_begins(tmp_path, take):
+    assert take(*SAMPLE) == 0
+    log = tmp_path / "nvidia-smi-ping.events"
+    log.write_text("2020-01-01T00:00:00Z error old: x\n" + log.read_text())
+    assert take(*SAMPLE) == 0
+    assert len(events(tmp_path)) == 2
+    path = tmp_path / "nvidia-smi-ping.state"
+    path.write_text(json.dumps({**state(tmp_path), "trimmed": "2020-01-01"}))
+    assert take(*SAMPLE) == 0
+    assert events(tmp_path) == ["start first collection, one is due every 300 s"]
+
+
+def test_an_older_loops_file_is_taken_over(tmp_path, take):
+    old = tmp_path / "nvidia-smi-ping.csv"
+    old.write_text(f"{FIRST_NINE}\n1,2,3\n")
+    assert take(*SAMPLE) == 0
+    (aside,) = tmp_path.glob("*.until-*.csv")
+    assert aside.read_text() == f"{FIRST_NINE}\n1,2,3\n"
+    assert events(tmp_path)[1] == (
+        f"repair nvidia-smi-ping.csv was another collector's file and is now {aside.name}"
+    )
+    assert len(csv_lines(tmp_path)) == 2
+
+
+def test_a_disk_that_is_full_is_seen_and_its_end_too(tmp_path, take, monkeypatch, capsys):
+    assert take(*SAMPLE) == 0
+    append = gpu_files.append
+
+    def full(path, text, first=""):
+        if path.suffix == ".csv":
+            raise OSError(28, "No space left on device")
+        return append(path, text, first)
+
+    monkeypatch.setattr(gpu_files, "append", full)
+    for _turn in range(2):
+        assert take(*SAMPLE) == 2
+        assert 'collect_state{state="not_written"} 1.0' in metrics(tmp_path)
+        assert "hx_infra_gpu_collect_success 0.0" in metrics(tmp_path)
+    assert "No space left on device" in capsys.readouterr().err
+    monkeypatch.setattr(gpu_files, "append", append)
+    assert take(*SAMPLE) == 0
+    _start, error, recovered = events(tmp_path)
+    assert error.startswith("error not_written: ")
+    assert error.endswith("No space left on device")
+    assert recovered.endswith("it was not_written")
+    assert len(csv_lines(tmp_path)) == 3
+
+
+def test_a_textfile_that_cannot_be_written(tmp_path, take, capsys):
+    missing = tmp_path / "missing" / "gpu.prom"
+    for _turn in range(2):
+        assert take(*SAMPLE, textfile=missing) == 2
+    assert "missing" in capsys.readouterr().err
+    assert [event.split(":")[0] for event in events(tmp_path)] == [
+        "start first collection, one is due every 300 s",
+        "error not_written",
+    ]
+    assert len(csv_lines(tmp_path)) == 3
+
+
+def test_a_second_textfile_that_cannot_be_written_is_told_in_the_first(tmp_path, take):
+    assert take(*SAMPLE, dcgm=tmp_path / "missing" / "dcgm.prom") == 2
+    assert 'collect_state{state="not_written"} 1.0' in metrics(tmp_path)
+
+
+def test_the_second_textfile(tmp_path, take):
+    assert take(*SAMPLE, dcgm=tmp_path / "dcgm.prom") == 0
+    assert 'DCGM_FI_DEV_GPU_TEMP{gpu="0"' in (tmp_path / "dcgm.prom").read_text()
+    assert take("text", dcgm=tmp_path / "dcgm.prom") == 1
+    assert (tmp_path / "dcgm.prom").read_text() == ""
+
+
+def test_a_folder_that_is_missing(tmp_path, take, capsys):
+    assert take(*SAMPLE, csv=tmp_path / "missing" / "nvidia-smi-ping.csv") == 2
+    assert "missing" in capsys.readouterr().err
+    assert 'collect_state{state="not_written"} 1.0' in metrics(tmp_path)
+
+
+def test_a_lock_that_somebody_keeps_is_seen(tmp_path, take, monkeypatch):
+    monkeypatch.setattr(gpu_files, "LOCK_SECONDS", 0.05)
+    with (tmp_path / "nvidia-smi-ping.lock").open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        assert take(*SAMPLE) == 2
+    assert 'collect_state{state="not_written"} 1.0' in metrics(tmp_path)
+    assert not (tmp_path / "nvidia-smi-ping.csv").exists()
+
+
+def test_a_sample_line_by_line():
+    block = Block()
+    assert [block.feed(json.dumps(line)) for line in SAMPLE] == [False, False, True]
+    sample = block.sample()
+    assert (sample.driver, sample.gpus) == (DRIVER, [GPU])
+    timed = Block()
+    for line in ({"begin": 3, "at": 1234.0}, *SAMPLE):
+        timed.feed(json.dumps(line))
+    assert timed.sample().time == 1234.0

@@ -1,0 +1,217 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to hx_infra.llm: may change without notice.
+
+"""Rules for how a card is set up, who uses it, and whether a program can compute on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_check import (
+    LESSER,
+    MISSED,
+    PASS,
+    UNKNOWN,
+    Case,
+    Found,
+    Gpu,
+    finding,
+    limit_of,
+    no_reading,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_host import without_part
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_memory import mode_word
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_policy_checks import (
+    FIX_CONFIG,
+    INFO,
+    REBOOT,
+)
+
+PROHIBITED = "prohibited"
+NOT_ASKED = "it was not asked for"  # how gpu_host_info says that it was told not to try
+OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY, cuda.h
+CONTEXT_BYTES = 1024**3  # with less free than this a context may find no room
+# How a child that tries CUDA ended: what to do next, and the sentence for it.
+CUDA_REMEDIES = {
+    "failed": ("", ""),
+    "timeout": (REBOOT, "the driver hangs: see journalctl -k for Xid messages, then reboot"),
+    "no_library": (FIX_CONFIG, "install the driver's libcuda.so.1 (Debian: libcuda1)"),
+}
+
+
+def judge_setup(case: Case, gpu: Gpu) -> Found:
+    """Judge the card's modes."""
+    return [*_persistence(case, gpu), *_mig(case, gpu), *_compute_mode(case, gpu)]
+
+
+def judge_use(case: Case, gpu: Gpu) -> Found:
+    """Judge who uses the card."""
+    return [*_foreign(case, gpu), *_graphics(case, gpu)]
+
+
+def judge_cuda(case: Case) -> Found:
+    """Judge whether a program can compute: one outcome per GPU, or one for the host."""
+    check, host = "gpu_cuda", case.host
+    if host is None:
+        return []
+    cuda = host.get("cuda")
+    if not cuda or not cuda.get("state"):
+        return without_part(case, check, host, "cuda")
+    state, message = str(cuda["state"]), str(cuda.get("message") or "")
+    if case.facts["state"] != "ok" and state != "ok":
+        return []  # what is wrong with the driver is said by gpu_driver
+    if state == "not_tried":
+        outcome = INFO if message == NOT_ASKED else UNKNOWN
+        return finding(case, check, outcome, state, subject="CUDA", evidence=message)
+    tried: Sequence[Mapping[str, Any]] = cuda.get("gpus") or []
+    if state != "ok" and all(item.get("ok") for item in tried):
+        action, remedy = CUDA_REMEDIES.get(state, ("", ""))
+        return finding(
+            case, check, MISSED, state, subject="CUDA", limit="ok", evidence=message,
+            action=action, remedy=remedy,
+        )  # fmt: skip
+    found: Found = []
+    for gpu in case.working:
+        found += _cuda_of(case, gpu, cuda)
+    return found
+
+
+def is_allowed(name: str, allowed: Sequence[str]) -> bool:
+    """Tell whether a program is among the allowed names or patterns."""
+    program = name.split(" ", maxsplit=1)[0].rsplit("/", 1)[-1]  # runners add words to their title
+    return any(fnmatchcase(text, pattern) for pattern in allowed for text in (program, name))
+
+
+def _cuda_of(case: Case, gpu: Gpu, cuda: Mapping[str, Any]) -> Found:
+    check, uuid = "gpu_cuda", _bare(gpu.get("uuid"))
+    entry = next((item for item in cuda.get("gpus") or [] if _is_of(item, gpu, uuid)), None)
+    if entry is None and cuda["state"] != "ok":
+        evidence = f"not tried: {cuda.get('message') or 'no reason given'}"
+        return finding(case, check, UNKNOWN, gpu=gpu, limit="ok", evidence=evidence)
+    if entry is None and mode_word(gpu.get("mig_mode")) == "enabled":
+        evidence = "divided into instances, which CUDA lists in its place"
+        return finding(case, check, INFO, "divided", gpu=gpu, evidence=evidence)
+    if entry is None:
+        evidence = "CUDA does not list this GPU"
+        return finding(case, check, MISSED, "not listed", gpu=gpu, limit="ok", evidence=evidence)
+    if entry.get("ok"):
+        took = entry.get("milliseconds")
+        words = "context made, memory copied and compared"
+        evidence = words if took is None else f"{words} in {took:.0f} ms"
+        return finding(case, check, PASS, "ok", gpu=gpu, limit="ok", evidence=evidence)
+    message = str(entry.get("message") or "no reason given")
+    busy = _busy(gpu, entry)
+    if busy:
+        return finding(case, check, INFO, "busy", gpu=gpu, evidence=f"{busy}: {message}")
+    return finding(case, check, MISSED, "failed", gpu=gpu, limit="ok", evidence=message)
+
+
+def _is_of(entry: Mapping[str, Any], gpu: Gpu, uuid: str) -> bool:
+    """Tell whether a try was of a GPU; one that never came to an answer has a number only."""
+    if entry.get("uuid") and uuid:
+        return _bare(entry["uuid"]) == uuid
+    return entry.get("index") == gpu["index"]
+
+
+def _busy(gpu: Gpu, entry: Mapping[str, Any]) -> str:
+    """Say why a card at work can't be tried; empty when that is not what was in the way."""
+    total, used = gpu.get("memory_total_bytes"), gpu.get("memory_used_bytes")
+    known = total is not None and used is not None
+    if entry.get("code") == OUT_OF_MEMORY and known and total - used < CONTEXT_BYTES:
+        return "its memory is in use, so it could not be tried"
+    if str(gpu.get("compute_mode", "")).startswith("exclusive") and gpu.get("processes"):
+        return "another program has it for itself, so it could not be tried"
+    return ""
+
+
+def _bare(uuid: Any) -> str:
+    return str(uuid or "").lower().removeprefix("gpu-")
+
+
+def _persistence(case: Case, gpu: Gpu) -> Found:
+    check, mode = "gpu_persistence", gpu.get("persistence_mode")
+    if mode is None:
+        return no_reading(case, check, gpu)
+    daemon = (case.host or {}).get("persistence_daemon")
+    evidence = f"nvidia-persistenced is {daemon}" if daemon else "the card's persistence mode"
+    outcome = PASS if mode else MISSED
+    if not mode and "GeForce" in f"{gpu.get('name')} {gpu.get('brand')}":
+        outcome = LESSER  # off on healthy ones as they are installed: it costs time at a start only
+    remedy = ""
+    if daemon == "active":
+        remedy = "nvidia-persistenced runs but keeps nothing awake: start it with persistence mode"
+    return finding(
+        case, check, outcome, mode_word(mode), gpu=gpu, limit="enabled", evidence=evidence,
+        remedy=remedy,
+    )  # fmt: skip
+
+
+def _mig(case: Case, gpu: Gpu) -> Found:
+    check = "gpu_mig"
+    if gpu.get("mig_mode") is None:
+        return no_reading(case, check, gpu)
+    now = mode_word(gpu["mig_mode"])
+    later = mode_word(gpu.get("mig_mode_pending", gpu["mig_mode"]))
+    wanted = limit_of(case, check)
+    if wanted and later != wanted:
+        return finding(
+            case, check, MISSED, later, gpu=gpu, limit=wanted, evidence="the policy's MIG mode",
+            action=FIX_CONFIG, remedy="set it with nvidia-smi -mig, then reset the GPU",
+        )  # fmt: skip
+    if now != later:
+        return finding(
+            case, check, MISSED, now, gpu=gpu, limit=later, remedy="reset the GPU",
+            evidence="MIG mode changes at the next reset",
+        )  # fmt: skip
+    return finding(case, check, PASS, now, gpu=gpu, limit=wanted, evidence="now and after a reset")
+
+
+def _compute_mode(case: Case, gpu: Gpu) -> Found:
+    check, mode = "gpu_compute_mode", gpu.get("compute_mode")
+    if mode is None:
+        return no_reading(case, check, gpu)
+    wanted = limit_of(case, check)
+    if mode == PROHIBITED:
+        evidence = "no program may compute on this card"
+        return finding(case, check, MISSED, mode, gpu=gpu, limit=wanted, evidence=evidence)
+    outcome = PASS if wanted in (None, mode) else LESSER
+    return finding(
+        case, check, outcome, mode, gpu=gpu, limit=wanted, evidence="the policy's compute mode"
+    )
+
+
+def _foreign(case: Case, gpu: Gpu) -> Found:
+    check = "gpu_foreign_processes"
+    if "processes" not in gpu:
+        return no_reading(case, check, gpu)
+    foreign = _named(gpu, lambda kind: "C" in kind, case.allowed)
+    outcome = MISSED if foreign else PASS
+    return finding(
+        case, check, outcome, foreign, gpu=gpu, limit=list(case.allowed),
+        evidence="programs that compute on the GPU",
+    )  # fmt: skip
+
+
+def _graphics(case: Case, gpu: Gpu) -> Found:
+    check = "gpu_graphics_processes"
+    if "processes" not in gpu:
+        return no_reading(case, check, gpu)
+    allowed = limit_of(case, check) or ()
+    drawing = _named(gpu, lambda kind: "G" in kind, allowed)
+    outcome = MISSED if drawing else PASS
+    return finding(
+        case, check, outcome, drawing, gpu=gpu, limit=list(allowed),
+        evidence="programs that draw on the GPU",
+    )  # fmt: skip
+
+
+def _named(gpu: Gpu, is_kind: Any, allowed: Sequence[str]) -> list[str]:
+    return [
+        f"{process.get('name') or 'unnamed'} (pid {process['pid']})"
+        for process in gpu["processes"]
+        if is_kind(process.get("type", "C")) and not is_allowed(process.get("name") or "", allowed)
+    ]

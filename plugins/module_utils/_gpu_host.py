@@ -1,0 +1,162 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to hx_infra.llm: may change without notice.
+
+"""What the host around the GPUs is like: each part read for itself, the unknown ones named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.hx_infra.llm.plugins.module_utils import (
+    _gpu_cuda,
+    _gpu_host_containers,
+    _gpu_host_driver,
+    _gpu_host_kernels,
+    _gpu_host_nodes,
+    _gpu_host_signing,
+    _gpu_host_units,
+    _gpu_xid,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_host_io import Host, UnknownError
+
+Notes = list[str]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look at.
+
+    Attributes:
+        service_user: whom nodes are opened and CUDA is tried as; none: the present user.
+        units: units whose environment is read.
+        cuda: whether CUDA is tried.
+        python: interpreter for the children.
+        history_file: Xids that were kept; none when nobody keeps them.
+        days: how far back Xids are looked for.
+        journalctl: the program that reads the journal.
+    """
+
+    python: str
+    service_user: str | None = None
+    units: tuple[str, ...] = ()
+    cuda: bool = True
+    history_file: str | None = None
+    days: float = 30.0
+    journalctl: str = "journalctl"
+
+
+@dataclass
+class Findings:
+    """The parts that are known, and why the others are not."""
+
+    parts: dict[str, Any] = field(default_factory=dict)
+    errors: list[dict[str, str]] = field(default_factory=list)
+
+    def take(self, what: str, read: Callable[[Notes], Any]) -> Any:
+        """Read a part and keep it; None when it can't be known."""
+        notes: Notes = []
+        value = None
+        try:
+            value = read(notes)
+        except UnknownError as error:
+            notes.append(str(error))
+        except OSError as error:
+            notes.append(f"{error.filename or what}: {error.strerror or error}")
+        self.errors += [{"what": what, "message": note} for note in notes]
+        if value is not None:
+            self.parts[what] = value
+        return value
+
+
+def observe(host: Host, wanted: Wanted) -> dict[str, Any]:
+    """Return every part that can be known, and ``errors`` for the rest."""
+    found = Findings()
+    module = found.take("module", lambda _notes: _gpu_host_driver.loaded_module(host))
+    found.take("library", lambda notes: _gpu_host_driver.library(host, notes))
+    kernels = found.take("kernels", lambda notes: _gpu_host_kernels.kernels(host, notes))
+    if kernels is not None:
+        found.parts["kernels"], choice = kernels
+        found.parts["next_kernel"] = {
+            "release": choice.release,
+            "decided_by": choice.decided_by,
+            "message": choice.message,
+        }
+    pci = found.take("pci", lambda _notes: _gpu_host_driver.pci_devices(host))
+    loaded = module["loaded"] if module is not None else None
+    found.take(
+        "secure_boot", lambda notes: _gpu_host_signing.secure_boot(host, loaded, notes) or None
+    )
+    found.take("persistence_daemon", lambda _notes: _gpu_host_units.persistence_daemon(host))
+    found.take("toolkit", lambda notes: _gpu_host_containers.toolkit(host, notes))
+    units = _units(host, wanted, found)
+    _as_service(host, wanted, found, units, pci or [])
+    found.take(
+        "xids",
+        lambda notes: _gpu_xid.xids(
+            host, wanted.history_file, wanted.days, notes, wanted.journalctl
+        ),
+    )
+    return {**found.parts, "errors": found.errors}
+
+
+def _units(host: Host, wanted: Wanted, found: Findings) -> list[_gpu_host_units.Unit]:
+    """Read the units; where none of them can be read there is no part ``environment``."""
+    units: list[_gpu_host_units.Unit] = []
+
+    def read(notes: Notes) -> list[dict[str, str]] | None:
+        units.extend(_gpu_host_units.read_units(host, wanted.units, notes))
+        return _gpu_host_units.bad_variables(units) if units or not wanted.units else None
+
+    found.take("environment", read)
+    return units
+
+
+def _as_service(
+    host: Host,
+    wanted: Wanted,
+    found: Findings,
+    units: list[_gpu_host_units.Unit],
+    pci: list[dict[str, Any]],
+) -> None:
+    """Do what the service will do: open the nodes, and use CUDA."""
+    user = wanted.service_user
+    who: list[_gpu_host_nodes.Account] = []
+    unknown = ""
+    if user:
+        try:
+            groups = _gpu_host_units.groups_of(units, user)
+            who.append(_gpu_host_nodes.account(user, groups))
+        except UnknownError as error:
+            unknown = str(error)
+    account = who[0] if who else None
+    taken = sum(1 for device in pci if device.get("driver") == "nvidia")
+
+    def nodes(notes: Notes) -> list[dict[str, Any]]:
+        names = _gpu_host_nodes.expected_nodes(host.names(_gpu_host_nodes.DEV) or [], taken)
+        listed = _gpu_host_nodes.describe(host, names)
+        if unknown:
+            notes.append(unknown)
+            return listed
+        try:
+            return _gpu_host_nodes.try_to_open(host, wanted.python, listed, account)
+        except UnknownError as error:
+            notes.append(str(error))
+            return listed
+
+    def cuda(_notes: Notes) -> dict[str, Any]:
+        if not wanted.cuda:
+            return _gpu_cuda.not_tried("it was not asked for")
+        if unknown:
+            return _gpu_cuda.not_tried(unknown)
+        stuck = _gpu_host_nodes.hanging(found.parts.get("nodes", []))
+        if stuck:  # CUDA would open it too, and leave a second process behind that can't be killed
+            return _gpu_cuda.not_tried(f"opening {stuck} did not end")
+        limited = any(unit.no_new_privileges for unit in units if unit.user == (user or ""))
+        return _gpu_cuda.try_cuda(host, wanted.python, account, limited)
+
+    found.take("nodes", nodes)
+    found.take("cuda", cuda)

@@ -1,0 +1,71 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the collector says of itself: its events, and its metrics as far as they aren't of a GPU."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from .settings import Settings, printable, unreadable
+
+TAIL_BYTES = 1024 * 1024  # thousands of events
+
+
+def last_events(settings: Settings, count: int) -> list[str]:
+    """Return the last lines of the events file, without what could steer a terminal."""
+    try:
+        with settings.events.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(settings.events, error) from error
+    return [printable(line) for line in lines[-count:]]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What the textfile says of the collection itself."""
+
+    success: bool | None  # None: it doesn't say
+    state: str
+    last_success: float | None
+    mode: int
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last collection failed; one that was stopped has not."""
+        return self.success is False and self.state != "stopped"
+
+
+def metrics(settings: Settings) -> Metrics | None:
+    """Read the textfile; None when there is none."""
+    try:
+        text = settings.textfile.read_text(encoding="utf-8", errors="replace")
+        mode = settings.textfile.stat().st_mode & 0o777
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(settings.textfile, error) from error
+    success = _sample_of(text, r"hx_infra_gpu_collect_success")
+    state = re.search(r'^hx_infra_gpu_collect_state\{state="([^"]*)"\} 1(?:\.0)?$', text, re.M)
+    return Metrics(
+        success=None if success is None else success == 1,
+        state=state[1] if state else "",
+        last_success=_sample_of(text, r"hx_infra_gpu_last_success_timestamp_seconds"),
+        mode=mode,
+    )
+
+
+def _sample_of(text: str, name: str) -> float | None:
+    found = re.search(rf"^{name} (\S+)$", text, re.M)
+    try:
+        return float(found[1]) if found else None
+    except ValueError:
+        return None

@@ -1,0 +1,244 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role nightly_smoke: its refusals, and what it would write by the diff of a dry run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ROOT / "roles" / "nightly_smoke" / "files"
+PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+NOTIFIER = "nightly-smoke-notify@.service"
+# What the sandbox has to say, whatever its number is.
+CLOSED = (
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "PrivateDevices=yes",
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=\n",
+    "MemoryDenyWriteExecute=yes",
+    "SystemCallFilter=~@privileged @resources @obsolete",
+)
+
+
+class Host:
+    """A host's files with secrets, and dry runs of the role for it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def secret(self, name, mode=0o600):
+        path = self.folder / name
+        path.write_text("http://chat/Some-Secret\n")
+        path.chmod(mode)
+        return str(path)
+
+    def play(self, *arguments, tasks_from="main", **variables):
+        role = {"name": "hx_infra.llm.nightly_smoke", "tasks_from": tasks_from}
+        places = {
+            "nightly_smoke_make_account": False,
+            "nightly_smoke_user": "root",
+            "nightly_smoke_group": "root",
+            "nightly_smoke_lib_dir": str(self.folder / "lib"),
+            "nightly_smoke_config_dir": str(self.folder / "etc"),
+            "nightly_smoke_state_dir": str(self.folder / "state"),
+            "nightly_smoke_textfile_dir": str(self.folder / "textfile"),
+            "nightly_smoke_log": str(self.folder / "log" / "nightly.log"),
+        }
+        run = {"name": "Run", "ansible.builtin.import_role": role, "vars": {**places, **variables}}
+        book = [{"hosts": "llm-01", "gather_facts": False, "tasks": [run]}]
+        path = self.folder / "play.yml"
+        path.write_text(json.dumps(book))
+        hosts = f"llm-01 ansible_connection=local ansible_python_interpreter={sys.executable}\n"
+        (self.folder / "hosts").write_text(hosts)
+        done = subprocess.run(
+            [str(PLAYBOOK), "-i", str(self.folder / "hosts"), str(path), *arguments],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def written(self, **variables):
+        """Return the files that a run would write, by name."""
+        rc, output = self.play("--check", "--diff", **variables)
+        assert rc == 0, output
+        found = {}
+        for part in re.split(r"^--- before", output, flags=re.MULTILINE)[1:]:
+            name = re.search(r"^\+\+\+ after: \S*/(\S+)$", part, re.MULTILINE)
+            if name:
+                lines = re.findall(r"^\+(?!\+\+)(.*)$", part, re.MULTILINE)
+                found[name[1].removesuffix(".j2")] = "\n".join(lines) + "\n"
+        return found
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+def given(host):
+    """Return engines and receivers of every kind, with their secrets."""
+    return {
+        "nightly_smoke_engines": [
+            {"kind": "ollama", "url": "http://127.0.0.1:11434", "models": [{"name": "phi3"}]},
+            {
+                "name": "qwen3",
+                "kind": "openai",
+                "url": "http://llm-01:8001",
+                "key_file": host.secret("key", 0o640),
+            },
+        ],
+        "nightly_smoke_notify": [
+            {"name": "chat", "kind": "webhook", "url_file": host.secret("chat.url")},
+            {
+                "name": "ops",
+                "kind": "mail",
+                "to": ["ops@example.com"],
+                "host": "mx",
+                "tls": "starttls",
+                "user": "hx",
+                "password_file": host.secret("mail"),
+            },
+            {"name": "alerts", "kind": "alertmanager", "url": "http://metrics-01:9093"},
+        ],
+        "nightly_smoke_on_failure": ["site-alert.service"],
+    }
+
+
+def checked(program, text, folder):
+    """Let the program read settings as the role does before it installs them."""
+    path = folder / "settings.json"
+    path.write_text(text)
+    argv = [sys.executable, "-B", str(FILES / program), "--check", "--config", str(path)]
+    argv += ["--state", "/none", "--textfile", "/none"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_what_is_written_without_anything_said(host):
+    files = host.written()
+    assert {"nightly-smoke.service", "nightly-smoke.timer", "nightly-smoke.json"} <= set(files)
+    assert NOTIFIER not in files
+    unit = files["nightly-smoke.service"]
+    assert "OnFailure" not in unit
+    assert "LoadCredential" not in unit
+    assert "TimeoutStartSec=3660" in unit
+    for line in CLOSED:
+        assert line in unit
+    timer = files["nightly-smoke.timer"]
+    for line in ("OnCalendar=*-*-* 00:00:00", "RandomizedDelaySec=15m", "Persistent=true"):
+        assert line in timer
+    assert "copytruncate" not in files["hx-nightly-smoke"]
+    assert checked("nightly_smoke.py", files["nightly-smoke.json"], host.folder) == (0, "")
+    settings = json.loads(files["nightly-smoke.json"])
+    assert settings["host"] == "llm-01"
+    assert settings["call_seconds"] == 10
+    assert [Path(path).name for path in settings["suites"]] == [
+        "smoke.sh",
+        "comprehensive-smoke.sh",
+    ]
+
+
+def test_engines_with_keys_and_receivers(host):
+    files = host.written(**given(host))
+    unit, notifier = files["nightly-smoke.service"], files[NOTIFIER]
+    assert "OnFailure=nightly-smoke-notify@failure.service site-alert.service" in unit
+    assert "OnSuccess=nightly-smoke-notify@success.service" in unit
+    assert f"LoadCredential=engine-qwen3:{host.folder}/key" in unit
+    assert f"LoadCredential=notify-chat-url:{host.folder}/chat.url" in notifier
+    assert f"LoadCredential=notify-ops-password:{host.folder}/mail" in notifier
+    assert notifier.count("LoadCredential") == 2
+    assert "--outcome %i" in notifier
+    for line in CLOSED:
+        assert line in notifier
+    assert "Some-Secret" not in "".join(files.values())
+    for program, name in (
+        ("nightly_smoke.py", "nightly-smoke.json"),
+        ("nightly_notify.py", "nightly-smoke-notify.json"),
+    ):
+        assert checked(program, files[name], host.folder) == (0, "")
+
+
+def test_a_mail_program_that_changes_its_group_can_do_so(host):
+    receiver = {"name": "ops", "kind": "mail", "to": ["a@b"], "via": "sendmail"}
+    notifier = host.written(nightly_smoke_notify=[receiver])[NOTIFIER]
+    # Each of these would set NoNewPrivileges, or hide the mail program's queue.
+    for name in ("NoNewPrivileges", "SystemCallFilter", "PrivateUsers", "RestrictSUIDSGID"):
+        assert name not in notifier
+    assert "-/var/spool" in notifier
+    assert "ProtectSystem=strict" in notifier
+
+
+def test_addresses_that_it_may_talk_to(host):
+    unit = host.written(nightly_smoke_ip_allow=["localhost", "192.0.2.0/24"])[
+        "nightly-smoke.service"
+    ]
+    assert "IPAddressDeny=any\nIPAddressAllow=localhost 192.0.2.0/24\n" in unit
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd")
+def test_units_that_systemd_understands(host):
+    folder = host.folder / "units"
+    folder.mkdir()
+    for name, text in host.written(**given(host)).items():
+        if name.startswith("nightly-smoke") and not name.endswith(".json"):
+            (folder / name).write_text(text)
+    units = [str(folder / name) for name in ("nightly-smoke.service", NOTIFIER)]
+    argv = ["systemd-analyze", "security", "--offline=true", "--no-pager", *units]
+    report = subprocess.run(argv, capture_output=True, text=True, check=False)
+    said = report.stdout + report.stderr
+    levels = re.findall(r"exposure level for \S+: (\S+)", said)
+    assert len(levels) == 2, said
+    assert max(float(level) for level in levels) < 1.5
+    assert "Unknown" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "said"),
+    [
+        ("chat.url", 0o644, "chat.url has mode 0644, wanted 0600."),
+        ("chat.url", 0o640, "chat.url has mode 0640, wanted 0600."),
+        ("key", 0o644, "key has mode 0644, wanted 0600, or 0640 for a group that may read it."),
+        ("mail", None, "mail is not there, wanted a file with the secret"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_stops_the_role(host, name, mode, said):
+    variables = given(host)
+    path = host.folder / name
+    if mode is None:
+        path.unlink()
+    else:
+        path.chmod(mode)
+    rc, output = host.play(tasks_from="preflight", **variables)
+    assert rc == 2
+    told = " ".join(output.split())
+    assert f"llm-01: {host.folder}/{said}" in told
+    assert "Some-Secret" not in told
+
+
+def test_a_dry_run_may_come_before_who_writes_the_secrets(host):
+    variables = given(host)
+    (host.folder / "mail").unlink()
+    rc, output = host.play("--check", tasks_from="preflight", **variables)
+    assert rc == 0, output
+
+
+def test_a_dry_run_changes_nothing(host):
+    before = sorted(path.name for path in host.folder.iterdir())
+    host.written()
+    after = sorted(path.name for path in host.folder.iterdir())
+    assert [name for name in after if name not in ("play.yml", "hosts")] == before
