@@ -8,6 +8,7 @@ Needs a lab that is up (``make lab``). Every figure names what was measured and 
 
     run.py [ROUNDS]          everything
     run.py client [ROUNDS]   only the benchmark client and its peers; needs no lab
+    run.py telemetry [ROUNDS]   only the GPU collector beside the users' own loop; needs no lab
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import client
 import gateway
+import telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,12 +55,14 @@ def show(name, samples, unit, note=""):
 
 def main():
     arguments = sys.argv[1:]
-    alone = arguments[:1] == ["client"]
-    rounds = arguments[1:] if alone else arguments
-    if alone:
-        client.main(rounds=int(rounds[0]) if rounds else 1)
+    part = arguments.pop(0) if arguments[:1] in (["client"], ["telemetry"]) else ""
+    if part == "client":
+        client.main(rounds=int(arguments[0]) if arguments else 1)
         return
-    runs = int(rounds[0]) if rounds else 3
+    runs = int(arguments[0]) if arguments else 3
+    if part == "telemetry":
+        telemetry.main(runs, show)
+        return
     reset, first, check, second = [], [], [], []
     notes = {}
     for _turn in range(runs):
@@ -85,6 +89,7 @@ def main():
     if moved:
         show("interruption by the move of the store", moved, "s", "100 MB, 38 files")
     gateway.main(runs, show)
+    telemetry.main(runs, show)
     client.main()
 
 
