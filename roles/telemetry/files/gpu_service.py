@@ -61,6 +61,7 @@ class Service:
         self.search_at = time.monotonic()
         self.found: str | None = None  # how the last search went, until it is written down
         self.ready = self.stopping = False
+        self.untold = ""  # the status that systemd had no room for
 
     def run(self) -> int:
         """Collect until SIGTERM or SIGINT comes; return the exit status."""
@@ -88,6 +89,7 @@ class Service:
     def _turn(self) -> None:
         """Do what is due."""
         notify("WATCHDOG=1")
+        self._tell(self.untold)
         if self.stream is None and time.monotonic() >= self.start_at:
             self._start_stream()
         if self.stream is not None:
@@ -182,6 +184,11 @@ class Service:
         except WriteError as error:
             status = f"not written: {error}"
             print(status, file=sys.stderr, flush=True)
+        self._tell(status)
+
+    def _tell(self, status: str) -> None:
+        """Tell systemd the state, or again in the next turn when it can't be told now."""
         if status:
             told = notify(f"STATUS={status}" + ("" if self.ready else "\nREADY=1"))
             self.ready = self.ready or told
+            self.untold = "" if told else status
