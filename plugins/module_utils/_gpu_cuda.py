@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_cuda_child
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_host_io import Host, said
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_host_nodes import Account
-from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process import Outcome
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process import Outcome, json_line
 
 STATES = ("ok", "failed", "timeout", "no_library", "not_tried")
 
@@ -50,7 +50,7 @@ def from_lines(outcome: Outcome, timeout_s: float) -> dict[str, Any]:
     step: dict[str, Any] = {}
     done = False
     for line in outcome.out.splitlines():
-        entry = _entry(line)
+        entry = json_line(line)
         if "error" in entry:
             error = entry["error"]
             result = {"state": error["state"], "message": error["message"], "gpus": gpus}
@@ -86,11 +86,3 @@ def _cut_short(
         message = f"GPU {step['index']}: {message}"
         gpus = [*gpus, {"index": step["index"], "ok": False, "message": message, "call": where}]
     return {"state": state, "message": message, "gpus": gpus}
-
-
-def _entry(line: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}

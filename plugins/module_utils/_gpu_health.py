@@ -169,7 +169,8 @@ def _earlier(earlier: Mapping[str, Any] | None, now: float) -> tuple[Sequence[Gp
     if not earlier:
         return (), 0.0
     gpus, time = earlier.get("gpus"), seconds_of(earlier.get("time"))
-    if not isinstance(gpus, (list, tuple)) or time is None:
+    listed = isinstance(gpus, (list, tuple)) and all(isinstance(gpu, Mapping) for gpu in gpus)
+    if not listed or time is None:
         raise HostError(
             f"earlier has the keys {', '.join(sorted(map(str, earlier))) or 'none'}; wanted: a "
             "result of hx_infra.llm.gpu_info with its time (RFC 3339 or seconds since 1970)."

@@ -33,6 +33,7 @@ NANOSECONDS = 1e9
 MINUTE_S = 60.0
 WATT_TOLERANCE = 0.5  # limits are set in milliwatts and shown in watts
 GRAVE_WIDTH = 4  # a link with a quarter of its lanes or less
+AT_REST = 0.05  # share of the time with a kernel running: an idle card's desktop makes some percent
 
 # Replays that a healthy link may have, per minute and lane, for generation 1 to 6: NVIDIA/DCGM,
 # modules/health/DcgmHealthWatch.cpp.
@@ -257,7 +258,7 @@ def _generation(case: Case, gpu: Gpu) -> Found:
     if load is None and pstate is None:
         evidence = "neither load nor performance state is known, so it can't be judged"
         return finding(case, check, UNKNOWN, current, gpu=gpu, limit=most, evidence=evidence)
-    if not load and pstate != 0:
+    if (load or 0) <= AT_REST and pstate != 0:
         evidence = "idle, so not judged: an idle link is slow on purpose"
         return finding(case, check, INFO, current, gpu=gpu, evidence=evidence)
     evidence = "under load; generation that card and slot could use"

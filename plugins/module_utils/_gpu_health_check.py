@@ -227,9 +227,17 @@ def failed_read(gpu: Gpu, fields: Sequence[str]) -> str:
     messages = [
         str(error.get("message", "no reason given"))
         for error in gpu.get("errors") or []
-        if any(reads(str(error.get("what", "")), name) for name in fields if name not in gpu)
+        if any(_lacks(gpu, str(error.get("what", "")), name) for name in fields)
     ]
     return "; ".join(dict.fromkeys(messages))
+
+
+def _lacks(gpu: Gpu, what: str, name: str) -> bool:
+    """Tell whether a read yields a reading, or a part of it, that isn't there."""
+    inner = what.partition(".")[2]
+    there = gpu.get(name) if inner else gpu
+    wanted = inner or name
+    return reads(what, name) and wanted not in (there or {})
 
 
 def reads(what: str, name: str) -> bool:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_check import (
     MISSED,
     NA,
@@ -36,6 +37,8 @@ UNDECLARED = "nothing is declared"
 # Words that make another product of a name that otherwise agrees: "RTX 4070 Ti SUPER".
 VARIANTS = frozenset({"ti", "super", "d", "laptop", "mobile", "max-q", "nvl"})
 BRANDS = frozenset({"nvidia", "geforce"})
+VERSIONS = {"driver_min": "575.64.03", "driver_pin": "575.64.03", "cuda_min": "12.9"}
+_VERSION = re.compile(r"\d+(\.\d+)*")
 
 # States of the reader: what to do next, in a word and in a sentence.
 DRIVER_REMEDIES = {
@@ -67,7 +70,12 @@ STATE_REMEDIES = {
 
 
 def judge_driver(case: Case) -> Found:
-    """Judge the driver itself and the declared versions."""
+    """Judge the driver itself and the declared versions.
+
+    Raises:
+        HostError: a declared version is none; every driver would be new enough for it.
+    """
+    _refuse_odd_versions(case)
     state = case.facts["state"]
     found = _driver(case, state)
     for check, key, limit, words in (
@@ -95,7 +103,7 @@ def judge_inventory(case: Case) -> Found:
 
 def judge_card(case: Case, gpu: Gpu) -> Found:
     """Judge whether a card answers, and whether it is of the declared product."""
-    errors = "; ".join(str(error["message"]) for error in gpu.get("errors") or [])
+    errors = "; ".join(str(error.get("message")) for error in gpu.get("errors") or [])
     if gpu["state"] != "ok":
         action, remedy = STATE_REMEDIES.get(gpu["state"], ("", ""))
         return finding(
@@ -118,8 +126,18 @@ def name_matches(found: str, wanted: str) -> bool:
 
 
 def version_key(text: str) -> tuple[int, ...]:
-    """Make versions comparable: 575.64.03 and 575.64.3 are the same."""
-    return tuple(int(part) for part in re.findall(r"\d+", text))
+    """Make versions comparable: 575.64.03 and 575.64.3 are the same, and so are 12.9 and 12.9.0."""
+    numbers = [int(part) for part in re.findall(r"\d+", text)]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def _refuse_odd_versions(case: Case) -> None:
+    for key, example in VERSIONS.items():
+        found = case.expected.get(key)
+        if found and not _VERSION.fullmatch(str(found).strip()):
+            raise HostError(f"expected.{key}: found {found!r}, wanted a version such as {example}.")
 
 
 def _words(name: str) -> list[str]:
@@ -134,7 +152,7 @@ def _driver(case: Case, state: str) -> Found:
             case, "gpu_driver", PASS, version, subject=SUBJECT, evidence=f"read by {source}"
         )
     action, remedy = DRIVER_REMEDIES.get(state, (SERVICE, ""))
-    message = "; ".join(str(error["message"]) for error in case.facts.get("errors") or [])
+    message = "; ".join(str(error.get("message")) for error in case.facts.get("errors") or [])
     return finding(
         case, "gpu_driver", UNKNOWN if state in NOT_TOLD else MISSED, state, subject=SUBJECT,
         limit="ok", evidence=message, action=action, remedy=remedy,
@@ -169,9 +187,13 @@ def _count(case: Case) -> Found:
             case, "gpu_count", NA, len(working), subject="GPUs", evidence=f"{UNDECLARED}; {usable}"
         )
     outcome = PASS if len(working) == int(wanted) else MISSED
+    action, remedy = "", ""
+    if len(working) > int(wanted):  # nothing is broken, only not as declared
+        action, remedy = FIX_CONFIG, "declare the GPUs that are there, or take the others out"
     return finding(
-        case, "gpu_count", outcome, len(working), subject="GPUs", limit=int(wanted), evidence=usable
-    )
+        case, "gpu_count", outcome, len(working), subject="GPUs", limit=int(wanted),
+        evidence=usable, action=action, remedy=remedy,
+    )  # fmt: skip
 
 
 def _names(case: Case) -> Found:

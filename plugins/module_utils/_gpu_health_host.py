@@ -36,7 +36,8 @@ PARTS = frozenset(
     + ["cuda", "xids", "persistence_daemon"]
 )
 # Nodes that CUDA needs beside one per GPU; the tools' node serves profilers only.
-CONTROL_NODES = ("nvidiactl", "nvidia-uvm")
+UVM_NODE = "nvidia-uvm"
+CONTROL_NODES = ("nvidiactl", UVM_NODE)
 TOOLS_NODE = "nvidia-uvm-tools"
 GIVEN_AWAY = frozenset({"vfio-pci"})  # a card that a virtual machine owns
 # Parts whose checks themselves say what of them can't be known.
@@ -149,12 +150,27 @@ def _device_nodes(case: Case, host: Mapping[str, Any]) -> Found:
         evidence = "; ".join(errors_of(host, "nodes")) or "nobody tried to open them"
         return finding(case, name, UNKNOWN, untried, evidence=evidence)
     if problems:
-        return finding(case, name, MISSED, problems, limit=[], evidence=f"of {', '.join(wanted)}")
+        outcome, evidence = MISSED, f"of {', '.join(wanted)}"
+        if _is_made_at_need(host, there, problems):
+            outcome = LESSER
+            evidence = (
+                "CUDA works all the same, as the driver's helper makes this node at need; a unit "
+                "with DeviceAllow= that starts before is denied it"
+            )
+        return finding(case, name, outcome, problems, limit=[], evidence=evidence)
     problems = _node_problem(TOOLS_NODE, there.get(TOOLS_NODE, {}))
     if problems:
         evidence = "only profilers need this one"
         return finding(case, name, LESSER, problems, limit=[], evidence=evidence)
     return finding(case, name, PASS, [], limit=[], evidence=f"of {', '.join(wanted)}")
+
+
+def _is_made_at_need(
+    host: Mapping[str, Any], there: Mapping[str, Any], problems: Sequence[str]
+) -> bool:
+    """Tell whether all that is wrong is a node that CUDA has made for itself since."""
+    works = (host.get("cuda") or {}).get("state") == "ok"
+    return works and UVM_NODE not in there and len(problems) == 1
 
 
 def _exists(node: Mapping[str, Any]) -> bool:
@@ -248,17 +264,19 @@ def _nouveau(case: Case, host: Mapping[str, Any]) -> Found:
 
 def _secure_boot(case: Case, host: Mapping[str, Any]) -> Found:
     name, boot = "gpu_secure_boot", host.get("secure_boot") or {}
-    if not boot.get("refused") and (
-        boot.get("enabled") is None or (boot["enabled"] and boot.get("refused") is None)
-    ):
+    # Where the firmware's variables aren't to be had, as in a container: what is loaded was let in.
+    loaded = bool((host.get("module") or {}).get("loaded")) and boot.get("refused") is False
+    unknown = boot.get("enabled") is None or (boot["enabled"] and boot.get("refused") is None)
+    if unknown and not boot.get("refused") and not loaded:
         return without_part(case, name, host, "secure_boot")
     signer = f"the module is signed by {boot['signer']}" if boot.get("signer") else ""
-    state = "enabled" if boot.get("enabled") else "disabled"
+    state = {None: "unknown", True: "enabled"}.get(boot.get("enabled"), "disabled")
     if boot.get("refused"):
         said = ("the kernel refused the module's key", signer)
         evidence = "; ".join(part for part in said if part)
         return finding(case, name, MISSED, state, evidence=evidence)
-    return finding(case, name, PASS, state, evidence=signer or "the kernel refused no key")
+    evidence = signer or ("the module is loaded" if loaded else "the kernel refused no key")
+    return finding(case, name, PASS, state, evidence=evidence)
 
 
 def _environment(case: Case, host: Mapping[str, Any]) -> Found:

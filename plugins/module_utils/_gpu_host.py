@@ -34,6 +34,7 @@ class Wanted:
         service_user: whom nodes are opened and CUDA is tried as; none: the present user.
         units: units whose environment is read.
         cuda: whether CUDA is tried.
+        open_nodes: whether nodes are opened; of a driver that hangs each one may keep a child.
         python: interpreter for the children.
         history_file: Xids that were kept; none when nobody keeps them.
         days: how far back Xids are looked for.
@@ -44,6 +45,7 @@ class Wanted:
     service_user: str | None = None
     units: tuple[str, ...] = ()
     cuda: bool = True
+    open_nodes: bool = True
     history_file: str | None = None
     days: float = 30.0
     journalctl: str = "journalctl"
@@ -109,7 +111,7 @@ def _units(host: Host, wanted: Wanted, found: Findings) -> list[_gpu_host_units.
 
     def read(notes: Notes) -> list[dict[str, str]] | None:
         units.extend(_gpu_host_units.read_units(host, wanted.units, notes))
-        return _gpu_host_units.bad_variables(units) if units or not wanted.units else None
+        return _gpu_host_units.variables(units) if units or not wanted.units else None
 
     found.take("environment", read)
     return units
@@ -138,6 +140,8 @@ def _as_service(
     def nodes(notes: Notes) -> list[dict[str, Any]]:
         names = _gpu_host_nodes.expected_nodes(host.names(_gpu_host_nodes.DEV) or [], taken)
         listed = _gpu_host_nodes.describe(host, names)
+        if not wanted.open_nodes:
+            return listed
         if unknown:
             notes.append(unknown)
             return listed

@@ -24,6 +24,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_host_io import (
     UnknownError,
     said,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process import json_line
 
 DEV = "/dev"
 COMMON = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools")
@@ -125,7 +126,7 @@ def try_to_open(
     }
     program = inspect.getsource(_gpu_host_open_child)
     outcome = host.call(python, "-I", "-B", "-c", program, json.dumps(settings))
-    lines = [_entry(line) for line in outcome.out.splitlines()]
+    lines = [json_line(line) for line in outcome.out.splitlines()]
     failed = next((line["error"] for line in lines if "error" in line), "")
     if failed:
         raise UnknownError(f"can't open nodes as {who.name if who else 'this user'}: {failed}")
@@ -154,11 +155,3 @@ def try_to_open(
 def hanging(nodes: Iterable[dict[str, Any]]) -> str:
     """Return the path of the node that didn't answer; empty when all did."""
     return next((node["path"] for node in nodes if HANGS in node.get("message", "")), "")
-
-
-def _entry(line: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}

@@ -17,22 +17,10 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_host_io import (
     UnknownError,
     said,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._model_config import parse
-
-# CUDA's debugging and profiling switches: Software::checkForBadEnvVaribles in
-# nvvs/src/Software.cpp of NVIDIA/DCGM 4.6, which warns of any of them.
-BAD_VARIABLES = (
-    "NSIGHT_CUDA_DEBUGGER",
-    "CUDA_INJECTION32_PATH",
-    "CUDA_INJECTION64_PATH",
-    "CUDA_AUTO_BOOST",
-    "CUDA_ENABLE_COREDUMP_ON_EXCEPTION",
-    "CUDA_COREDUMP_FILE",
-    "CUDA_DEVICE_WAITS_ON_EXCEPTION",
-    "CUDA_PROFILE",
-    "COMPUTE_PROFILE",
-    "OPENCL_PROFILE",
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_policy_checks import (
+    BAD_ENVIRONMENT,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._model_config import parse
 
 _PROPERTIES = (
     "LoadState",
@@ -134,13 +122,20 @@ def _from_files(
     return found
 
 
-def bad_variables(units: Iterable[Unit]) -> list[dict[str, str]]:
-    """List the variables of units that CUDA should not have in production."""
+def variables(units: Iterable[Unit]) -> list[dict[str, str]]:
+    """List the variables of units by name, as a policy may want any of them gone.
+
+    Only CUDA's own switches come with their value: others may be keys and tokens.
+    """
     return [
-        {"unit": unit.name, "name": name, "value": value, "source": source}
+        {
+            "unit": unit.name,
+            "name": name,
+            **({"value": value} if name in BAD_ENVIRONMENT else {}),
+            "source": source,
+        }
         for unit in units
         for name, value, source in unit.environment
-        if name in BAD_VARIABLES
     ]
 
 

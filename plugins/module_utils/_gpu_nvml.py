@@ -8,14 +8,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 from typing import Any, Callable
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import (
     _gpu_nvml_child,
     _gpu_nvml_full,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process import Outcome
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process import Outcome, json_line
 
 SOURCE = "nvml"
 FUTURE = "from __future__ import annotations\n"  # may stand at the beginning of a program only
@@ -52,7 +51,7 @@ def facts_from_lines(outcome: Outcome, python: str, timeout_s: float) -> dict[st
     done = False
     expected = None
     for line in outcome.out.splitlines():
-        entry = _entry(line)
+        entry = json_line(line)
         if "error" in entry:
             return _failed(facts, entry["error"]["state"], entry["error"])
         if "driver" in entry:
@@ -77,14 +76,6 @@ def facts_from_lines(outcome: Outcome, python: str, timeout_s: float) -> dict[st
     if not expected:
         return _failed(facts, "no_gpu", {"message": "the driver sees no GPU"})
     return facts
-
-
-def _entry(line: str) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}
 
 
 def _failed(facts: dict[str, Any], state: str, error: dict[str, Any]) -> dict[str, Any]:

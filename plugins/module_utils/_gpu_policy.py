@@ -157,7 +157,7 @@ def _xid_problems(xids: Any) -> Iterator[str]:
         return
     for code, fields in xids.items():
         field = f"xids.{code}"
-        if isinstance(code, bool) or not str(code).isdigit() or not int(code):
+        if isinstance(code, bool) or not str(code).isdecimal() or not int(code):
             yield _wrong(field, code, "the number of an Xid")
         elif not isinstance(fields, Mapping) or not fields:
             yield _wrong(field, fields, f"a mapping with {', '.join(XID_FIELDS)}")

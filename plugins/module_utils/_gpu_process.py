@@ -8,11 +8,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 REAP_SECONDS = 2.0  # for a killed process; one stuck in the kernel is left to its fate
 
@@ -62,8 +64,18 @@ def run_killable(argv: Sequence[str], timeout_s: float) -> Outcome:
     return Outcome(process.returncode, _text(out), _text(err))
 
 
+def json_line(line: str) -> dict[str, Any]:
+    """Return the JSON object in a line that a child printed; an empty one for any other line."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
 def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    # Not permitted where nothing is left of the group but what runs as somebody else.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 

@@ -312,6 +312,11 @@ EXPECTED_SPEC: dict[str, dict[str, Any]] = {
 }
 
 
+def name_of(module: AnsibleModule) -> str:
+    """Return the host's name in messages."""
+    return module.params["host"] or platform.node()
+
+
 def read(module: AnsibleModule) -> dict[str, Any]:
     """Return the readings that were handed in, or read the GPUs."""
     params = module.params
@@ -335,7 +340,8 @@ def refuse_other(
     if not all(key in facts for key in keys):
         found = ", ".join(sorted(facts)) or "none"
         module.fail_json(
-            msg=f"{option} has the keys {found}; wanted: the result of hx_infra.llm.{source}"
+            msg=f"{name_of(module)}: {option} has the keys {found}; wanted: the result of "
+            f"hx_infra.llm.{source}"
         )
 
 
@@ -367,7 +373,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    name = params["host"] or platform.node()
+    name = name_of(module)
     if params["host_facts"] is not None:
         refuse_other(module, "host_facts", params["host_facts"], ("errors",), "gpu_host_info")
     facts = read(module)

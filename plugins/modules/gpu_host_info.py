@@ -41,7 +41,7 @@ options:
     type: str
   units:
     description:
-      - Units that use the GPUs. Their environment is searched for CUDA's debugging switches.
+      - Units that use the GPUs. The names of the variables in their environment are listed.
       - When one of them that runs as O(service_user) has C(NoNewPrivileges=yes), CUDA is tried
         under the same limit.
     type: list
@@ -49,6 +49,12 @@ options:
     default: []
   cuda:
     description: Whether CUDA is tried on each GPU.
+    type: bool
+    default: true
+  open_nodes:
+    description:
+      - Whether the device nodes are opened. A driver that hangs may keep the child that does it,
+        which can't be killed then.
     type: bool
     default: true
   python:
@@ -82,7 +88,7 @@ EXAMPLES = r"""
     service_user: ollama
     units:
       - ollama.service
-    history_file: /var/lib/hx-llm/telemetry/xid-history.jsonl
+    history_file: /opt/hx-infrastructure/llm-01/logs/gpu/xid-history.jsonl
   register: gpu_host
 
 - name: Say when the next start of a service meets another driver than the kernel has loaded
@@ -171,8 +177,8 @@ toolkit:
   returned: when known
   type: dict
 environment:
-  description: CUDA's debugging and profiling switches in the environment of O(units), with
-    C(unit), C(name), C(value) and C(source).
+  description: The variables in the environment of O(units) with C(unit), C(name) and C(source).
+    C(value) is there for CUDA's debugging and profiling switches only; others may be secret.
   returned: when the units can be read
   type: list
   elements: dict
@@ -259,6 +265,7 @@ SPEC: dict[str, dict[str, Any]] = {
     "service_user": {"type": "str"},
     "units": {"type": "list", "elements": "str", "default": []},
     "cuda": {"type": "bool", "default": True},
+    "open_nodes": {"type": "bool", "default": True},
     "python": {"type": "path"},
     "timeout_s": {"type": "float", "default": 20.0},
     "history_file": {"type": "path"},
@@ -274,6 +281,7 @@ def main() -> None:
         service_user=params["service_user"],
         units=tuple(params["units"]),
         cuda=params["cuda"],
+        open_nodes=params["open_nodes"],
         history_file=params["history_file"],
         days=params["since"],
     )

@@ -31,6 +31,7 @@ ROLE = ROOT / "roles" / "telemetry"
 SIM = ROOT / "tests" / "lab" / "sim_gpu"
 RUNS = 20  # samples of a round
 STREAM_INTERVAL_S = 0.1
+PATIENCE_S = 60.0
 COLUMNS = (
     "timestamp,index,name,uuid,pci.bus_id,temperature.gpu,utilization.gpu,memory.used,memory.total"
 )
@@ -77,6 +78,15 @@ def memory_of(pids):
     return total / 1000
 
 
+def wait_for_rows(path, count, child):
+    """Wait until a file has so many lines; end the program when they never come."""
+    end = time.monotonic() + PATIENCE_S
+    while rows(path) < count:
+        if child.poll() is not None or time.monotonic() > end:
+            sys.exit(f"{path.name} has {rows(path)} lines, wanted {count}: the GPUs can't be read")
+        time.sleep(0.05)
+
+
 def rows(path):
     return len(path.read_text().splitlines()) if path.exists() else 0
 
@@ -99,10 +109,10 @@ def stream(argv, csv, env):
         memory of both processes in MB.
     """
     argv = [*argv, "--stream", "--interval", str(STREAM_INTERVAL_S)]
+    have = rows(csv)  # those of single samples, taken before
     child = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL)
     try:
-        while rows(csv) < 20:
-            time.sleep(0.05)
+        wait_for_rows(csv, have + 20, child)
         listed = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
         pids = [child.pid, *listed]
         before, have = cpu_of(pids), rows(csv)
@@ -143,6 +153,8 @@ def main(rounds, show, real=False):
             data.mkdir()
             csv = data / "nvidia-smi-ping.csv"
             wall, cpu = measured(["sh", "-c", LOOP, "sh", str(data / "loop.csv")], env)
+            if rows(data / "loop.csv") < RUNS:  # awk ends well without any input
+                sys.exit("nvidia-smi has not listed a GPU each time")
             loop[0].append(wall / RUNS * 1000)
             loop[1].append(cpu / RUNS * 1000)
             argv = [*program, f"--csv={csv}", f"--textfile={data / 'gpu.prom'}"]

@@ -13,7 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-FILES = Path(__file__).resolve().parents[2] / "roles" / "nightly_smoke" / "files"
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ROOT / "roles" / "nightly_smoke" / "files"
+# On a host the role installs below the programs what they import of the collection.
+COLLECTION = {"PYTHONPATH": str(ROOT / "collections")}
 
 
 class Host:
@@ -39,7 +42,7 @@ class Host:
     def start(self, *more, **environment):
         return subprocess.Popen(
             self.argv(*more),
-            env={**os.environ, **environment},
+            env={**os.environ, **COLLECTION, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -276,7 +276,9 @@ PLAY = """
   tasks:
     - import_role: {name: hx_infra.llm.gpu_validation}
     - debug:
-        msg: "switched off: {{ __gpu_validation_result_health.disabled }}"
+        msg: >-
+          switched off: {{ __gpu_validation_result_health.disabled }};
+          CUDA: {{ __gpu_validation_host.cuda.message }}
 """
 
 
@@ -315,6 +317,27 @@ def test_the_role_passes_a_healthy_host(simulated, tmp_path):
     assert rc == 0, said
     assert "changed=0" in said
     assert "switched off: ['gpu_bar1']" in said
+    assert "CUDA: it was not asked for" in said
+
+
+def test_the_role_takes_texts_and_the_programs_of_a_second_engine(simulated, tmp_path):
+    simulated.choose("rtx-4070-ti-x2")
+    (simulated.activity / str(os.getpid())).write_text(
+        f"pid={os.getpid()}\nname=VLLM::EngineCore\ngpu.0.memory=1048576\n"
+    )
+    texts = {
+        "gpu_validation_cuda": "false",  # as -e name=value hands it over
+        "gpu_validation_timeout": "20",
+        "gpu_validation_history_days": "7",
+        "gpu_validation_containers": "no",
+        "gpu_validation_expected": {"count": "2", "temperature_max_c": "90"},
+    }
+    rc, said = play(tmp_path, **texts)
+    assert rc != 0
+    assert "gpu_foreign_processes is VLLM::EngineCore" in said
+    rc, said = play(tmp_path, gpu_validation_more_processes=["VLLM::*"], **texts)
+    assert rc == 0, said
+    assert "CUDA: it was not asked for" in said
 
 
 def test_the_role_stops_a_sick_one_and_says_why_one_is_accepted(simulated, tmp_path):

@@ -109,6 +109,16 @@ def judge(ollama, libraries, source=NVML, seconds=3.0, declared=True, **more):
     return verdict, lookout.figures[0] if lookout.figures else {}
 
 
+def named(pid, name):
+    """Tell whether a process has a name; one that has just been started gives it to itself."""
+    end = time.monotonic() + 20
+    while Path(f"/proc/{pid}/comm").read_text().strip() != name:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def asked(ollama):
     return len(re.findall(r"/api/generate", ollama.log()))
 
@@ -123,7 +133,7 @@ def test_a_model_that_the_gpu_computes(start, libraries, source, version, name):
     assert re.match(wanted, verdict.evidence), verdict.evidence
     [process] = figures["gpus"][0]["processes"]
     assert process["engine"]
-    assert Path(f"/proc/{process['pid']}/comm").read_text().strip() == name
+    assert named(process["pid"], name)
     assert figures["gpus"][1]["processes"] == []
 
 

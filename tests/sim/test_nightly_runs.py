@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from nightly_host import Host, engine, program
+from nightly_host import COLLECTION, Host, engine, program
 from nightly_standins import http_server, ollama_answers
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "roles/operator_scripts/files/opt/scripts"
@@ -205,7 +206,10 @@ def test_a_log_that_cannot_be_written_ends_no_run(host, ollama):
     suite = program(host.folder / "loud.sh", "echo something")
     host.write(engine(ollama.url, models=[ONE]), suites=[suite])
     with open("/dev/full", "w") as full:
-        done = subprocess.run(host.argv(), stdout=full, stderr=full, timeout=60, check=False)
+        environment = {**os.environ, **COLLECTION}
+        done = subprocess.run(
+            host.argv(), env=environment, stdout=full, stderr=full, timeout=60, check=False
+        )
     assert done.returncode == 0
     assert host.metric("success") == 1
 

@@ -15,21 +15,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from nightly_host import COLLECTION
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ROOT / "roles" / "nightly_smoke" / "files"
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 NOTIFIER = "nightly-smoke-notify@.service"
-# What the sandbox has to say, whatever its number is.
+# What the sandbox has to say, whatever its number is; then what it says where no GPU is read, and
+# where one is.
 CLOSED = (
     "ProtectSystem=strict",
     "ProtectHome=yes",
-    "PrivateDevices=yes",
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=\n",
     "MemoryDenyWriteExecute=yes",
     "SystemCallFilter=~@privileged @resources @obsolete",
 )
+BLIND = ("PrivateDevices=yes", "ProtectProc=invisible", "ProcSubset=pid")
+SEEING = ("DevicePolicy=closed\nDeviceAllow=char-nvidia* rw\n", "Wants=modprobe@nvidia_uvm.service")
 
 
 class Host:
@@ -125,7 +128,8 @@ def checked(program, text, folder):
     path.write_text(text)
     argv = [sys.executable, "-B", str(FILES / program), "--check", "--config", str(path)]
     argv += ["--state", "/none", "--textfile", "/none"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **COLLECTION}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stderr
 
 
@@ -137,8 +141,10 @@ def test_what_is_written_without_anything_said(host):
     assert "OnFailure" not in unit
     assert "LoadCredential" not in unit
     assert "TimeoutStartSec=3660" in unit
-    for line in CLOSED:
+    for line in (*CLOSED, *SEEING):
         assert line in unit
+    for line in BLIND:  # each would hide the GPUs, or whose the processes on them are
+        assert line.partition("=")[0] + "=" not in unit
     timer = files["nightly-smoke.timer"]
     for line in ("OnCalendar=*-*-* 00:00:00", "RandomizedDelaySec=15m", "Persistent=true"):
         assert line in timer
@@ -147,6 +153,8 @@ def test_what_is_written_without_anything_said(host):
     settings = json.loads(files["nightly-smoke.json"])
     assert settings["host"] == "llm-01"
     assert settings["call_seconds"] == 10
+    assert settings["gpu_python"] == "/opt/hx-infrastructure/venv/bin/python"
+    assert (settings["gpu_seconds"], settings["gpus_declared"]) == (10, False)
     assert [Path(path).name for path in settings["suites"]] == [
         "smoke.sh",
         "comprehensive-smoke.sh",
@@ -163,7 +171,7 @@ def test_engines_with_keys_and_receivers(host):
     assert f"LoadCredential=notify-ops-password:{host.folder}/mail" in notifier
     assert notifier.count("LoadCredential") == 2
     assert "--outcome %i" in notifier
-    for line in CLOSED:
+    for line in (*CLOSED, *BLIND):
         assert line in notifier
     assert "Some-Secret" not in "".join(files.values())
     for program, name in (
@@ -190,20 +198,60 @@ def test_addresses_that_it_may_talk_to(host):
     assert "IPAddressDeny=any\nIPAddressAllow=localhost 192.0.2.0/24\n" in unit
 
 
+@pytest.mark.parametrize(
+    ("gpus", "declared"), [({"count": 2}, True), ({"count": 0}, False), ({"name": "T4"}, True)]
+)
+def test_gpus_that_have_to_be_readable(host, gpus, declared):
+    settings = json.loads(host.written(nightly_smoke_gpus=gpus)["nightly-smoke.json"])
+    assert settings["gpus_declared"] is declared
+
+
+def test_gpus_that_nobody_reads_stay_hidden(host):
+    files = host.written(nightly_smoke_gpu_python="")
+    unit = files["nightly-smoke.service"]
+    for line in (*CLOSED, *BLIND):
+        assert line in unit
+    assert "nvidia" not in unit
+    assert json.loads(files["nightly-smoke.json"])["gpu_python"] == ""
+
+
+def test_what_is_installed_runs_by_itself_and_stays_as_it_is(host):
+    """Also where another collection's directory stands on Python's path."""
+    other = host.folder / "other" / "ansible_collections"
+    other.mkdir(parents=True)
+    (other / "__init__.py").touch()
+    install = ("--tags", "nightly_smoke_install")
+    rc, output = host.play(*install)
+    assert rc == 0, output
+    assert re.search(r"changed=\d", host.play(*install)[1])[0] == "changed=0"
+    (host.folder / "settings.json").write_text('{"suites": ["/x"], "gpu_python": "/v/python"}')
+    argv = [sys.executable, "-B", str(host.folder / "lib" / "nightly_smoke.py"), "--list"]
+    argv += ["--config", str(host.folder / "settings.json"), "--state", "/none"]
+    environment = {**os.environ, "PYTHONPATH": str(other.parent)}
+    done = subprocess.run(
+        [*argv, "--textfile", "/none"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "GPUs   read by /v/python, up to 10 s a model" in done.stdout
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd")
-def test_units_that_systemd_understands(host):
+@pytest.mark.parametrize("python", ["/venv/bin/python", ""])
+def test_units_that_systemd_understands(host, python):
     folder = host.folder / "units"
     folder.mkdir()
-    for name, text in host.written(**given(host)).items():
+    for name, text in host.written(**given(host), nightly_smoke_gpu_python=python).items():
         if name.startswith("nightly-smoke") and not name.endswith(".json"):
             (folder / name).write_text(text)
     units = [str(folder / name) for name in ("nightly-smoke.service", NOTIFIER)]
     argv = ["systemd-analyze", "security", "--offline=true", "--no-pager", *units]
     report = subprocess.run(argv, capture_output=True, text=True, check=False)
     said = report.stdout + report.stderr
-    levels = re.findall(r"exposure level for \S+: (\S+)", said)
+    levels = re.findall(r"exposure level for (\S+): (\S+)", said)
     assert len(levels) == 2, said
-    assert max(float(level) for level in levels) < 1.5
+    for unit, level in levels:  # the notifier has the name of an instance
+        reads = python and unit == "nightly-smoke.service"
+        assert float(level) < (2.0 if reads else 1.5), said
     assert "Unknown" not in said
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -62,18 +63,32 @@ def quiet(llm_02):
     llm_02.run(f"systemctl reset-failed; rm -f {RECEIVED}")
 
 
-@pytest.fixture
-def on_cpu(quiet):
-    """Let the engine fall back to the CPU."""
+@contextmanager
+def faulty(host, faults):
+    """Start the engine with faults, given as Python's text without single quotes."""
     keep = f"cp {ENGINE_CONFIG} {ENGINE_CONFIG}.kept"
     change = (
         f'import json; p = "{ENGINE_CONFIG}"; c = json.load(open(p)); '
-        'c["faults"] = {"cpu_only": ["gemma2:2b"]}; json.dump(c, open(p, "w"))'
+        f'c["faults"] = {faults}; json.dump(c, open(p, "w"))'
     )
-    quiet.check_output(f"{keep} && python3 -c '{change}' && systemctl restart ollama.service")
-    yield quiet
-    quiet.check_output(f"mv {ENGINE_CONFIG}.kept {ENGINE_CONFIG}")
-    quiet.check_output("systemctl restart ollama.service")
+    host.check_output(f"{keep} && python3 -c '{change}' && systemctl restart ollama.service")
+    yield host
+    host.check_output(f"mv {ENGINE_CONFIG}.kept {ENGINE_CONFIG}")
+    host.check_output("systemctl restart ollama.service")
+
+
+@pytest.fixture
+def on_cpu(quiet):
+    """Let the engine fall back to the CPU."""
+    with faulty(quiet, '{"cpu_only": ["gemma2:2b"]}') as host:
+        yield host
+
+
+@pytest.fixture
+def idle(quiet):
+    """Let the engine claim the GPUs, which show nothing of it."""
+    with faulty(quiet, '{"idle_gpu": True}') as host:
+        yield host
 
 
 def test_the_timer_runs_at_midnight(llm_02):
@@ -95,9 +110,10 @@ def test_units_are_valid_and_closed(llm_02):
         "/etc/systemd/system/nightly-smoke.service"
     )
     assert "nightly-smoke" not in said.stderr
-    for unit in (UNIT, "nightly-smoke-notify@failure.service"):
+    # The test itself reads the GPUs.
+    for unit, limit in ((UNIT, 2.0), ("nightly-smoke-notify@failure.service", 1.5)):
         report = llm_02.check_output(f"systemd-analyze security --no-pager {unit}")
-        assert float(re.search(r"exposure level for \S+: (\S+)", report)[1]) < 1.5, report
+        assert float(re.search(r"exposure level for \S+: (\S+)", report)[1]) < limit, report
 
 
 def test_every_suite_and_every_model_is_tested(llm_02):
@@ -112,6 +128,9 @@ def test_every_suite_and_every_model_is_tested(llm_02):
     assert metric(llm_02, "last_success_timestamp_seconds") == pytest.approx(found["ended"], abs=1)
     for model in MODELS:
         assert metric(llm_02, f'model_gpu_ratio{{engine="ollama",model="{model}"}}') == 1
+    shown = [check["cards"] for check in found["checks"] if check["check"] == "model"]
+    for cards in shown:
+        assert re.search(r"GPU \d: [1-9]\d* % busy, ollama \(pid \d+\) holds ", cards), cards
     log = llm_02.file(LOG).content_string
     assert "comprehensive-smoke.sh | comprehensive-smoke: 5 of 5 tests passed" in log
     assert "end nightly smoke test passed: 8 of 8 checks" in log
@@ -145,6 +164,17 @@ def test_a_model_on_the_cpu_is_told_and_its_recovery_too(on_cpu):
     assert {item["body"]["status"] for item in again if item["path"] == "/Lab-Path-4711"} == {
         "recovered"
     }
+
+
+def test_an_engine_that_says_gpu_while_the_cards_are_idle(idle):
+    assert run(idle) == "exit-code"
+    for model in MODELS:
+        assert metric(idle, f'model_success{{engine="ollama",model="{model}"}}') == 0
+        assert metric(idle, f'model_gpu_ratio{{engine="ollama",model="{model}"}}') == 0
+    told = received(idle, 2)
+    hook = next(item for item in told if item["path"] == "/Lab-Path-4711")["body"]
+    assert "the engine says size_vram" in hook["text"]
+    assert "no process of the engine is on a GPU" in hook["text"]
 
 
 def test_an_engine_that_is_down(quiet):

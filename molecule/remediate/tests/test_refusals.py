@@ -60,6 +60,7 @@ def refused(playbook, tmp_path):
             ],
         ),
         ({"llm_gpus": {"count": 4, "name": "RTX 4070 Ti"}}, ["gpu_count is 2", "wanted 4"]),
+        ({"llm_telemetry_interval": 5}, ["telemetry_interval is 5", "wanted: 10 to 86400"]),
         ({"llm_bulk_device": "/dev/sdz9"}, ["/dev/sdz9", "exist"]),
         ({"llm_bulk_fstype": "xfs"}, ["/dev/sda1", "ext4", "xfs"]),
         (
@@ -89,6 +90,7 @@ def refused(playbook, tmp_path):
     ids=[
         "every-problem-of-the-declaration",
         "fewer-gpus",
+        "interval-out-of-range",
         "no-such-device",
         "foreign-file-system",
         "unreachable-registry",

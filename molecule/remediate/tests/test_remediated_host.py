@@ -130,6 +130,19 @@ def test_telemetry_has_a_sample_of_both_gpus(llm_01):
     assert {line.split(",")[1] for line in lines[1:]} == {"0", "1"}
 
 
+def test_the_stable_name_leads_to_a_file_of_the_day(llm_01):
+    stable = llm_01.file(f"{NODE}/logs/gpu/nvidia-smi-ping.csv")
+    assert re.fullmatch(
+        rf"{NODE}/logs/gpu/nvidia-smi-ping-\d{{4}}-\d\d-\d\d\.csv", stable.linked_to
+    )
+
+
+@pytest.mark.parametrize("command", ["g-mon status", "Run G-Mon", "g-mon compact", "g-mon data"])
+def test_the_operators_command_finds_everything_in_order(llm_01, command):
+    result = llm_01.run(command)
+    assert result.rc == 0, result
+
+
 def test_the_first_baseline_has_one_row_a_model(llm_01):
     path = "/opt/logs/services/ollama/perf/baseline.csv"
     lines = llm_01.file(path).content_string.splitlines()

@@ -129,6 +129,30 @@ def test_recovery_is_told(host):
     assert host.events()[-1].startswith("recovered samples are taken again")
 
 
+@pytest.fixture
+def left_behind(host):
+    """Leave a process behind as an earlier run's reader that could not be killed."""
+    host.output("systemd-run --quiet --unit=left-behind --uid=hxmon -p PrivateUsers=yes sleep 300")
+    pid = host.show("left-behind.service", "MainPID")
+    start = host.output(f"cut -d ' ' -f 22 /proc/{pid}/stat")
+    code = (
+        f"import json; path = '{LOGS}/nvidia-smi-ping.state'; state = json.load(open(path)); "
+        f"state['left'] = [{pid}, '{start}']; json.dump(state, open(path, 'w'))"
+    )
+    host.output(f'python3 -c "{code}"')
+    yield host
+    host.run("systemctl stop left-behind.service")
+
+
+def test_a_reader_that_an_earlier_run_has_left_is_known_in_the_sandbox(left_behind):
+    """The unit hides it from its programs, and another reader would hang beside it."""
+    assert left_behind.run("systemctl start gpu-telemetry.service").rc != 0
+    assert left_behind.metric('hx_infra_gpu_collect_state{state="stuck"}') == 1
+    left_behind.output("systemctl stop left-behind.service")
+    left_behind.output("systemctl start gpu-telemetry.service")
+    assert left_behind.metric("hx_infra_gpu_collect_success") == 1
+
+
 def test_nothing_is_left_of_earlier_versions(llm_02):
     assert not llm_02.file("/etc/logrotate.d/hx-telemetry").exists
 

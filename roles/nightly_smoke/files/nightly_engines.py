@@ -17,8 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nightly_gpu import NO_TEXT, NOT_ASKED, Cards
 from nightly_http import SNIPPET, ExchangeError, Reply
 from nightly_session import Engine, Session
+
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used import Claim, amounts
+from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import FAIL
 
 ASKED = {
     "generate": "/api/generate",
@@ -43,7 +47,8 @@ class Outcome:
         ok: whether it passed.
         seconds: time of the answer.
         load_seconds: time until the model was loaded.
-        gpu_ratio: part of the model in GPU memory.
+        gpu_ratio: part of the model in GPU memory; 0 where the cards contradict the engine.
+        cards: what the cards showed, or why that isn't known; empty where nobody wants to know.
         message: what is wrong, or what has to be told.
     """
 
@@ -54,6 +59,7 @@ class Outcome:
     seconds: float | None = None
     load_seconds: float | None = None
     gpu_ratio: float | None = None
+    cards: str = ""
     message: str = ""
 
     def fail(self, message: str) -> Outcome:
@@ -90,18 +96,30 @@ def models_of(session: Session) -> list[str]:
         return session.models()
 
 
-def check_model(session: Session, model: str) -> Outcome:
-    """Ask one model; one that lost its answer to a restart of the engine is asked again."""
+def check_model(session: Session, model: str, cards: Cards | None = None) -> Outcome:
+    """Ask one model; one that lost its answer to a restart of the engine is asked again.
+
+    Args:
+        session: its engine.
+        model: its name.
+        cards: the GPUs to watch while it generates; None takes the engine at its word.
+    """
     outcome = Outcome("model", model, session.engine.name)
-    ask = _ask_ollama if session.engine.kind == "ollama" else _ask_openai
+
+    def ask() -> None:
+        if session.engine.kind == "ollama":
+            _ask_ollama(session, model, outcome, cards)
+        else:
+            _ask_openai(session, model, outcome)
+
     try:
         try:
-            ask(session, model, outcome)
+            ask()
         except ExchangeError as trouble:
             if not trouble.away:
                 raise
             _wait_again(session, trouble)
-            ask(session, model, outcome)
+            ask()
             outcome.message = f"at the second try; at the first: {trouble}"
     except ExchangeError as trouble:
         outcome.fail(str(trouble))
@@ -118,8 +136,8 @@ def _wait_again(session: Session, first: ExchangeError) -> None:
         ) from trouble
 
 
-def _ask_ollama(session: Session, model: str, outcome: Outcome) -> None:
-    keep = {} if _loaded(session, model) else {"keep_alive": KEEP_ALIVE}
+def _ask_ollama(session: Session, model: str, outcome: Outcome, cards: Cards | None) -> None:
+    keep = {} if _loaded(_listed(session), model) else {"keep_alive": KEEP_ALIVE}
     begin = session.now()
     asked: dict[str, Any] = {"model": model, "stream": False, **keep}
     embeds = False
@@ -137,13 +155,23 @@ def _ask_ollama(session: Session, model: str, outcome: Outcome) -> None:
         _embed_ollama(session, asked, session.limits.call_s)
     else:
         options = {"temperature": 0, "num_predict": session.limits.max_tokens}
-        asked.update(prompt=session.limits.prompt, think=False, options=options)
-        answer = _ollama_object(session.call("/api/generate", asked))
+        question = {"prompt": session.limits.prompt, "think": False, "options": options}
+        answer = _ollama_object(session.call("/api/generate", {**asked, **question}))
         if answer.get("done") is not True:
             raise ExchangeError("answer", "the answer is not complete: it lacks done=true")
         _check_text(f"{answer.get('thinking') or ''}{answer.get('response') or ''}", session.engine)
     outcome.seconds = round(session.now() - begin, 3)
-    _check_placement(session, model, outcome)
+    claim = _check_claim(session, model, outcome)
+    if claim is None:
+        return
+    if cards is None or embeds:
+        outcome.cards = NO_TEXT if embeds else NOT_ASKED
+        return
+    verdict = cards.look(session, asked, claim)
+    if verdict.status == FAIL:
+        outcome.gpu_ratio = verdict.value if isinstance(verdict.value, float) else None
+        raise ExchangeError("answer", verdict.evidence)
+    outcome.cards = verdict.evidence
 
 
 def _ollama_object(reply: Reply) -> dict[str, Any]:
@@ -163,13 +191,17 @@ def _embed_ollama(session: Session, asked: Mapping[str, Any], seconds: float) ->
     _check_vector(vectors[0] if isinstance(vectors, list) and vectors else None)
 
 
-def _loaded(session: Session, model: str) -> Mapping[str, Any] | None:
+def _listed(session: Session) -> list[Mapping[str, Any]]:
+    """Return the models that are loaded."""
     entries = session.call("/api/ps").object().get("models")
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict):
-            name = str(entry.get("name") or entry.get("model") or "")
-            if canonical(name) == canonical(model):
-                return entry
+    return [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
+
+
+def _loaded(entries: list[Mapping[str, Any]], model: str) -> Mapping[str, Any] | None:
+    for entry in entries:
+        name = str(entry.get("name") or entry.get("model") or "")
+        if canonical(name) == canonical(model):
+            return entry
     return None
 
 
@@ -178,11 +210,13 @@ def canonical(model: str) -> str:
     return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
 
 
-def _check_placement(session: Session, model: str, outcome: Outcome) -> None:
+def _check_claim(session: Session, model: str, outcome: Outcome) -> Claim | None:
+    """Judge where a model lies by the engine's own word and return it; None if nobody asks."""
     wanted = session.engine.min_gpu_ratio
     if wanted <= 0:
-        return
-    entry = _loaded(session, model)
+        return None
+    entries = _listed(session)
+    entry = _loaded(entries, model)
     if entry is None:
         raise ExchangeError(
             "answer", "/api/ps doesn't list it, so nobody knows what computed the answer"
@@ -199,6 +233,11 @@ def _check_placement(session: Session, model: str, outcome: Outcome) -> None:
             f"{on_gpu} of {size} bytes lie in GPU memory ({outcome.gpu_ratio:.0%}), wanted"
             f" {wanted:.0%}: the CPU computes {'it' if on_gpu == 0 else 'a part of it'}",
         )
+    return Claim(
+        outcome.gpu_ratio,
+        f"size_vram {amounts(on_gpu, size)} in /api/ps",
+        held_bytes=sum(_count(one.get("size_vram")) for one in entries),
+    )
 
 
 def _count(value: Any) -> int:

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 MAX_BODY = 4 * 1024 * 1024
 SNIPPET = 200
+PIECE = 65536
 # Statuses of a server, or of a proxy before it, that is there but not able to work at the moment.
 AWAY_STATUSES = frozenset({502, 503, 504})
 
@@ -96,8 +97,19 @@ def exchange(
     *,
     timeout_s: float,
     ca_path: str = "",
+    take: Callable[[bytes], bool] | None = None,
 ) -> Reply:
     """Send a request and return its whole answer; redirections are not followed.
+
+    Args:
+        method: GET or POST.
+        url: whom to ask.
+        body: what is sent; nothing when empty.
+        headers: go with it.
+        timeout_s: seconds for all of it.
+        ca_path: certificates of the authorities to trust; the system's when empty.
+        take: gets the body of an answer of status 200 piece by piece as it arrives, in a thread,
+            and returns True to end the exchange; the reply has no body then.
 
     Raises:
         ExchangeError: there is no answer within ``timeout_s`` seconds, or none at all.
@@ -119,6 +131,9 @@ def exchange(
             wire.sock = connection.sock
             connection.request(method, path, body=body or None, headers=dict(headers or {}))
             response = connection.getresponse()
+            if take is not None and response.status == 200:
+                _hand_on(response, take)
+                return Reply(response.status)
             data = response.read(MAX_BODY + 1)
         finally:
             connection.close()
@@ -127,6 +142,13 @@ def exchange(
         return Reply(response.status, data)
 
     return within(timeout_s, talk, wire.cut)
+
+
+def _hand_on(response: http.client.HTTPResponse, take: Callable[[bytes], bool]) -> None:
+    while True:
+        piece = response.read1(PIECE)
+        if not piece or take(piece):
+            return
 
 
 def within(seconds: float, work: Callable[[], Any], cut: Callable[[], None] = lambda: None) -> Any:

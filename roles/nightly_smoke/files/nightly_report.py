@@ -147,6 +147,8 @@ def line_of(check: Mapping[str, Any]) -> str:
         figures.append(f"{check['gpu_ratio']:.0%} on the GPU")
     if figures:
         parts.append(f"({', '.join(figures)})")
-    if check["message"]:
-        parts.append(f"- {check['message']}")
+    # A record of a version before this one has no cards.
+    told = [text for text in (check["message"], check.get("cards")) if text]
+    if told:
+        parts.append(f"- {'; '.join(told)}")
     return " ".join(parts)

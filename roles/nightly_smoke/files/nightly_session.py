@@ -141,8 +141,21 @@ class Session:
         self._send = send
         self._sleep = sleep
 
-    def call(self, path: str, body: Any = None, seconds: float = 0.0) -> Reply:
+    def call(
+        self,
+        path: str,
+        body: Any = None,
+        seconds: float = 0.0,
+        *,
+        take: Callable[[bytes], bool] | None = None,
+    ) -> Reply:
         """Send a GET, or a POST with JSON, and return an answer of status 200.
+
+        Args:
+            path: of the engine's API.
+            body: what is sent as JSON; a GET without it.
+            seconds: for the exchange; those of a call by default.
+            take: gets the answer piece by piece, and returns True to end the exchange.
 
         Raises:
             ExchangeError: there is none in time, or it has another status.
@@ -162,6 +175,7 @@ class Session:
             headers,
             timeout_s=min(seconds or self.limits.call_s, left),
             ca_path=self.engine.ca_path,
+            **({} if take is None else {"take": take}),
         )
         if reply.status != 200:
             said = f": {reply.snippet}" if reply.snippet else ""

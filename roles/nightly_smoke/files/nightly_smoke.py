@@ -27,6 +27,7 @@ from typing import Any
 
 from nightly_engines import ASKED, Outcome, check_engine, check_model, models_of
 from nightly_files import OWNER_AND_GROUP, FileError, load_settings, only_one, read_secret, say
+from nightly_gpu import LEAST_S, Cards, Watching
 from nightly_http import ExchangeError
 from nightly_report import line_of, load_record, record_of, save
 from nightly_session import Engine, Limits, Session, SettingsError, engine_from
@@ -50,6 +51,7 @@ class Settings:
     limits: Limits
     suite_s: float
     budget_s: float
+    watching: Watching | None = None
 
 
 def settings_from(found: dict[str, Any]) -> Settings:
@@ -82,6 +84,13 @@ def settings_from(found: dict[str, Any]) -> Settings:
         ),
         suite_s=_seconds(found, "suite_seconds", 120.0),
         budget_s=_seconds(found, "budget_seconds", 3600.0),
+        watching=Watching(
+            str(found["gpu_python"]),
+            found.get("gpus_declared") is True,
+            _seconds(found, "gpu_seconds", 10.0, least=LEAST_S),
+        )
+        if found.get("gpu_python")
+        else None,
     )
 
 
@@ -118,6 +127,7 @@ def checks(settings: Settings) -> Iterator[Outcome]:
             yield check_engine(found)
     for path, name in suite_names(settings.suites).items():
         yield check_suite(path, name, settings, end, sessions)
+    cards = Cards(settings.watching) if settings.watching else None
     for session in sessions:
         try:
             models = models_of(session)
@@ -126,7 +136,7 @@ def checks(settings: Settings) -> Iterator[Outcome]:
             yield Outcome("engine", f"{name} models", name).fail(f"not known: {trouble}")
             continue
         for model in models:
-            yield check_model(session, model)
+            yield check_model(session, model, cards)
 
 
 def suite_names(paths: Sequence[str]) -> dict[str, str]:
@@ -297,6 +307,12 @@ def show(settings: Settings) -> int:
             path = ASKED[engine.api]
             print(f"model  {engine.name}: {model} ({whence}) at {path}, {limits.call_s:g} s{load}")
     print(f"prompt {limits.prompt!r}, at most {limits.max_tokens} tokens")
+    watching = settings.watching
+    if watching:
+        what = f"read by {watching.python}, up to {watching.seconds:g} s a model"
+    else:
+        what = "not asked: where a model lies is judged by /api/ps alone"
+    print(f"GPUs   {what}")
     print(f"in all {settings.budget_s:g} s")
     return status
 

@@ -218,9 +218,16 @@ def _without_cut_line(handle: int) -> tuple[int, str]:
     return keep, cut.decode("utf-8", "replace")
 
 
-def replace_file(path: Path, data: bytes, durable: bool = True) -> None:
-    """Put a file in place by rename, readable for everybody; WriteError when that fails."""
-    temporary = path.with_name(f".{path.name}.new")
+def replace_file(path: Path, data: bytes, durable: bool = True, alone: bool = True) -> None:
+    """Put a file in place by rename, readable for everybody; WriteError when that fails.
+
+    Args:
+        path: the file.
+        data: what it will hold.
+        durable: whether it has to survive a power cut.
+        alone: whether the caller holds the lock. Without it, somebody else may be at the same file.
+    """
+    temporary = path.with_name(f".{path.name}.new" if alone else f".{path.name}.{os.getpid()}.new")
     try:
         with temporary.open("wb") as file:
             os.fchmod(file.fileno(), 0o644)

@@ -33,8 +33,22 @@ class Left(NamedTuple):
     start: str
 
     def is_there(self) -> bool:
-        """Tell whether it is still running."""
-        return bool(self.start) and start_of(self.pid) == self.start
+        """Tell whether it is still running.
+
+        ``ProtectProc=invisible`` hides it from every later run of the unit, for ``PrivateUsers=``
+        gives each a user namespace of its own, ptrace(2). A signal still finds it: kill(2) compares
+        accounts alone. What this account may signal and can't see is taken for it.
+        """
+        if not self.start:
+            return False
+        found = start_of(self.pid)
+        if found is not None:
+            return found == self.start
+        try:
+            os.kill(self.pid, 0)
+        except OSError:  # it is gone, or the number is another account's by now
+            return False
+        return True
 
 
 class CollectError(Exception):
@@ -127,8 +141,12 @@ def collect(reader: Path, timeout_s: float, left: Left | None = None) -> Sample:
     except subprocess.TimeoutExpired as expired:
         survivor = kill(child)
         whole = (expired.stdout or b"").rpartition(b"\n")[0]
-        for line in whole.decode("utf-8", "replace").splitlines():
-            block.feed(line)
+        try:
+            for line in whole.decode("utf-8", "replace").splitlines():
+                block.feed(line)
+        except CollectError as error:  # it said what was wrong, and then didn't end
+            error.left = survivor
+            raise
         raise block.late(timeout_s, survivor) from expired
     for line in out.decode("utf-8", "replace").splitlines():
         block.feed(line)
@@ -161,7 +179,7 @@ def start(argv: list[str], stdin: int = subprocess.DEVNULL) -> subprocess.Popen[
 
 def kill(child: subprocess.Popen[bytes]) -> Left | None:
     """Kill a child's group; return the child when it is still there after that."""
-    left = Left(child.pid, start_of(child.pid))
+    left = Left(child.pid, start_of(child.pid) or "")
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -174,15 +192,16 @@ def kill(child: subprocess.Popen[bytes]) -> Left | None:
     return left if child.returncode is None else None
 
 
-def start_of(pid: int) -> str:
-    """Return when a process started, in clock ticks since the boot; empty when it is gone.
+def start_of(pid: int) -> str | None:
+    """Return when a process started, in clock ticks since the boot.
 
+    Empty when it has ended and nobody has asked how; None when there is nothing to be seen of it.
     Field 22 of ``/proc/PID/stat``, proc(5); the second field is a name that may hold anything.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
+        return None
     fields = text.rpartition(")")[2].split()
     return "" if fields[0] == "Z" else fields[19]
 

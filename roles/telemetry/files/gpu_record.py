@@ -195,7 +195,7 @@ class Recorder:
                 yield
         except LockError:
             self._count_failure()
-            self._textfiles("not_written")  # by rename, so it is safe without the lock
+            self._textfiles("not_written", alone=False)  # by rename, so it needs no lock
             raise
 
     def _started(self, now: datetime) -> list[tuple[str, str]]:
@@ -308,7 +308,7 @@ class Recorder:
             return [("recovered", f"samples are taken again after {gone} s, it was {before}")]
         return []
 
-    def _textfiles(self, state: str) -> WriteError | None:
+    def _textfiles(self, state: str, alone: bool = True) -> WriteError | None:
         """Write what Prometheus reads; return what went wrong."""
         account = Account(
             state=state,
@@ -329,7 +329,7 @@ class Recorder:
         failure = None
         for path, text in texts:
             try:
-                replace_file(path, text)
+                replace_file(path, text, alone=alone)
             except WriteError as error:
                 failure = failure or error
         return failure

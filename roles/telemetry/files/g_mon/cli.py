@@ -157,7 +157,7 @@ def _view(settings: Settings) -> ModuleType:
         from . import view  # noqa: PLC0415 - --json, start and logs work without it
     except ImportError as error:
         where = settings.python.parent.parent
-        message = f"{error} in {where}: run the role telemetry again; --json works without"
+        message = f"{error}: remove {where}, run the role telemetry again; --json works without"
         raise GMonError(message) from error
     return view
 

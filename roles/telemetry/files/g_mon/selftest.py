@@ -164,7 +164,7 @@ def venv(bench: Bench) -> Iterator[Step]:
         if name in versions and versions[name] != pin
     ]
     if missing:
-        text = f"{where} lacks {', '.join(missing)}: run the role telemetry again"
+        text = f"{where} lacks {', '.join(missing)}: remove it, run the role telemetry again"
         yield Step("environment", FAIL, text)
     elif others:
         yield Step("environment", WARN, f"{where} has {', '.join(others)}")

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 
@@ -12,6 +14,7 @@ import pytest
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_facts as facts
 from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_nvml as nvml
+from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_process
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process import (
     Outcome,
     run_killable,
@@ -142,6 +145,21 @@ def test_a_group_is_killed_at_the_deadline(tmp_path):
     assert time.monotonic() - begin < 5
     time.sleep(1.2)
     assert not sign.exists()
+
+
+def test_a_group_that_cannot_be_killed_holds_nobody_up(monkeypatch):
+    kill, groups = os.killpg, []
+
+    def refuse(group, _signal):
+        groups.append(group)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    monkeypatch.setattr(_gpu_process, "REAP_SECONDS", 0.1)
+    program = "import time; print('begun', flush=True); time.sleep(60)"
+    outcome = run_killable([sys.executable, "-c", program], 1.0)
+    kill(groups[0], signal.SIGKILL)  # it is still there
+    assert (outcome.timed_out, outcome.out) == (True, "begun\n")
 
 
 def test_a_program_that_cannot_be_started():

@@ -180,6 +180,15 @@ def test_a_read_that_failed_is_unknown_and_not_absent():
     assert "gpu_temperature is not known" in found.message("llm-01")
 
 
+def test_a_part_of_a_reading_that_failed_is_unknown_too():
+    errors = [{"what": "throttle_ns.hw_thermal_slowdown", "message": "Unknown Error"}]
+    broken = card(throttle_ns={"sw_power_cap": 5}, errors=errors)
+    health = outcome(report(facts(broken)), "gpu_throttle_time")
+    assert (health.status, health.evidence) == ("UNKNOWN", "Unknown Error")
+    broken = card(throttle_ns={"sw_power_cap": 5, "hw_thermal_slowdown": 0}, errors=errors)
+    assert outcome(report(facts(broken)), "gpu_throttle_time").status == "INFO"
+
+
 def test_an_unknown_of_lesser_severity_is_a_warning_to_a_run():
     broken = card(
         power_draw_watts=None, errors=[{"what": "power_draw_watts", "message": "Unknown"}]
@@ -237,6 +246,7 @@ def test_a_check_that_is_switched_off_says_nothing_and_is_named():
         ({"gpus": []}, "wanted: a result of hx_infra.llm.gpu_info with its time"),
         ({"time": "2026-11-18T11:00:00Z"}, "wanted: a result of hx_infra.llm.gpu_info"),
         ({"time": "yesterday", "gpus": []}, "wanted: a result of hx_infra.llm.gpu_info"),
+        ({"time": NOW - 60, "gpus": ["GPU 0"]}, "wanted: a result of hx_infra.llm.gpu_info"),
         ({"time": NOW, "gpus": []}, "is not before the present reading"),
         ({"time": "2027-01-01T00:00:00+00:00", "gpus": []}, "is not before the present reading"),
     ],

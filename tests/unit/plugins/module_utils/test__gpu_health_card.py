@@ -99,6 +99,8 @@ def test_margin(fields, status, limit):
         ("gpu_pcie_width", {"pcie_link_width_current": None}, "N/A"),
         ("gpu_pcie_generation", {}, "INFO"),
         ("gpu_pcie_generation", {"utilization_gpu_ratio": 0.5}, "WARN"),
+        ("gpu_pcie_generation", {"utilization_gpu_ratio": 0.05}, "INFO"),  # a desktop's
+        ("gpu_pcie_generation", {"utilization_gpu_ratio": 0.06}, "WARN"),
         ("gpu_pcie_generation", {"performance_state": 0}, "WARN"),
         (
             "gpu_pcie_generation",

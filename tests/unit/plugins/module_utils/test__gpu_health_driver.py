@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from gpu_health_samples import DRIVER, NAME, card, dead, facts, of_card, outcome, outcomes, report
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_health_driver as driver
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,8 @@ def test_versions(newer, older):
         ({"driver_pin": "570.1"}, "gpu_driver_pin", "WARN"),
         ({}, "gpu_driver_pin", "N/A"),
         ({"cuda_min": "12.9"}, "gpu_cuda_version", "PASS"),
+        ({"cuda_min": "12.9.0"}, "gpu_cuda_version", "PASS"),
+        ({"cuda_min": "12.9.1"}, "gpu_cuda_version", "CRITICAL"),
         ({"cuda_min": "13.0"}, "gpu_cuda_version", "CRITICAL"),
         ({}, "gpu_cuda_version", "N/A"),
         ({"count": 1}, "gpu_count", "PASS"),
@@ -71,6 +76,21 @@ def test_versions(newer, older):
 )
 def test_declaration(expected, check, status):
     assert of_card(check, expected=expected).status == status
+
+
+@pytest.mark.parametrize("key", ["driver_min", "driver_pin", "cuda_min"])
+@pytest.mark.parametrize("value", ["newest", "v575", "12.", "575.64.03, 580"])
+def test_a_version_that_is_none_is_refused(key, value):
+    said = f"expected.{key}: found '{value}', wanted a version such as"
+    with pytest.raises(HostError, match=re.escape(said)):
+        report(expected={key: value})
+
+
+def test_too_many_gpus_are_no_reason_to_look_for_one():
+    few, many = (of_card("gpu_count", expected={"count": count}) for count in (2, 0))
+    assert (few.action, many.action) == ("service", "fix_config")
+    assert "missing card" in few.remedy
+    assert "declare the GPUs" in many.remedy
 
 
 def test_different_products_in_any_order():

@@ -32,6 +32,7 @@ def changed(name, **fields):
     return [*without(name), {**node(name), **fields}]
 
 
+NO_CUDA = {"state": "failed", "message": "CUDA_ERROR_UNKNOWN (999)", "gpus": []}
 SHUT = {"mode": "0660", "group": "video", "openable": False, "message": "Permission denied"}
 
 
@@ -44,7 +45,11 @@ SHUT = {"mode": "0660", "group": "video", "openable": False, "message": "Permiss
         ("gpu_pci_count", {"pci": []}, "INFO"),
         ("gpu_pci_count", {"pci": None}, "UNKNOWN"),
         ("gpu_device_nodes", {}, "PASS"),
-        ("gpu_device_nodes", {"nodes": without("nvidia-uvm")}, "CRITICAL"),
+        ("gpu_device_nodes", {"nodes": without("nvidia-uvm")}, "WARN"),
+        ("gpu_device_nodes", {"nodes": without("nvidia-uvm"), "cuda": NO_CUDA}, "CRITICAL"),
+        ("gpu_device_nodes", {"nodes": without("nvidia-uvm"), "cuda": None}, "CRITICAL"),
+        ("gpu_device_nodes", {"nodes": without("nvidia-uvm", "nvidiactl")}, "CRITICAL"),
+        ("gpu_device_nodes", {"nodes": changed("nvidia-uvm", **SHUT)}, "CRITICAL"),
         ("gpu_device_nodes", {"nodes": without("nvidia0")}, "CRITICAL"),
         ("gpu_device_nodes", {"nodes": changed("nvidia0", **SHUT)}, "CRITICAL"),
         ("gpu_device_nodes", {"nodes": without("nvidia-uvm-tools")}, "PASS"),
@@ -73,7 +78,8 @@ SHUT = {"mode": "0660", "group": "video", "openable": False, "message": "Permiss
         ("gpu_secure_boot", {"secure_boot": {"refused": True}}, "CRITICAL"),
         ("gpu_secure_boot", {"secure_boot": {"enabled": False}}, "PASS"),
         ("gpu_secure_boot", {"secure_boot": {"enabled": True}}, "UNKNOWN"),
-        ("gpu_secure_boot", {"secure_boot": {"refused": False}}, "UNKNOWN"),
+        ("gpu_secure_boot", {"secure_boot": {"refused": False}}, "PASS"),  # it is loaded
+        ("gpu_secure_boot", {"secure_boot": {"refused": False}, "module": None}, "UNKNOWN"),
         ("gpu_secure_boot", {"secure_boot": None}, "UNKNOWN"),
         ("gpu_cuda_environment", {}, "PASS"),
         ("gpu_cuda_environment", {"environment": None}, "UNKNOWN"),
@@ -113,6 +119,7 @@ def test_nodes_that_do_not_open_are_named_with_their_rights():
     health = of_host("gpu_device_nodes", nodes=[*without("nvidia-uvm"), gone])
     assert health.value == ["/dev/nvidia-uvm: is not there"]
     assert "modprobe nvidia_uvm" in health.remedy
+    assert "CUDA works all the same" in health.evidence
 
 
 def test_a_node_for_every_card_is_wanted_also_without_its_number():
@@ -157,6 +164,14 @@ def test_a_variable_that_changes_cuda_is_named_with_its_unit():
     assert outcome(found, "gpu_cuda_environment").status == "PASS"
 
 
+def test_a_variable_that_a_site_does_not_want_is_found_by_its_name():
+    token = {"unit": "ollama.service", "name": "CUDA_LAUNCH_BLOCKING", "source": "Environment="}
+    assert of_host("gpu_cuda_environment", environment=[token]).status == "PASS"
+    policy = {"gpu_cuda_environment": {"limit": ["CUDA_LAUNCH_*"]}}
+    health = outcome(report(None, host(environment=[token]), policy=policy), "gpu_cuda_environment")
+    assert (health.status, health.value) == ("WARN", ["ollama.service: CUDA_LAUNCH_BLOCKING"])
+
+
 @pytest.mark.parametrize(
     ("toolkit", "status", "words"),
     [
@@ -191,6 +206,13 @@ KERNELS_OWN = (
     "gpu_nouveau",
     "gpu_secure_boot",
 )
+
+
+def test_what_is_loaded_was_let_in_also_without_the_firmwares_variables():
+    errors = [{"what": "secure_boot", "message": "/sys/firmware/efi/efivars is not mounted"}]
+    health = of_host("gpu_secure_boot", secure_boot={"refused": False}, errors=errors)
+    assert (health.status, health.value) == ("PASS", "unknown")
+    assert health.evidence == "the module is loaded"
 
 
 def test_a_driver_of_another_kernel_is_not_held_against_this_one():

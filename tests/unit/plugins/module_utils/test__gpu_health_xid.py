@@ -165,10 +165,27 @@ def test_a_log_that_cannot_be_read_is_no_clean_log():
     assert status(entry(79), errors=errors) == "CRITICAL"
 
 
+def test_a_log_of_another_kernel_leaves_no_gap():
+    errors = [{"what": "xids", "message": "the journal has no message of the kernel"}]
+
+    def told(*entries):
+        xids = {"since": "2026-10-19", "entries": list(entries)}
+        around = host(module={"loaded": False}, xids=xids, errors=errors)
+        return outcome(report(None, around), "gpu_xid").status
+
+    assert told() == "PASS"
+    assert told(entry(79, this_boot=0)) == "INFO"
+    assert told(entry(79)) == "CRITICAL"
+
+
 @pytest.mark.parametrize(
     ("moment", "seconds"),
     [
         (NOW, NOW),
+        (f"{NOW:.0f}", NOW),  # as ansible_date_time.epoch writes it
+        (f" {NOW:.0f}.5 ", NOW + 0.5),
+        ("-5", None),
+        ("nan", None),
         ("2026-11-18T11:06:40Z", NOW),
         ("2026-11-18T11:06:40.000000Z", NOW),
         ("2026-11-18T12:06:40+01:00", NOW),

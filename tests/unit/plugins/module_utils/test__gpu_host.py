@@ -180,6 +180,14 @@ def test_a_node_that_hangs_keeps_cuda_from_being_tried(look):
     assert found["cuda"]["message"] == "opening /dev/nvidia0 did not end"
 
 
+def test_nodes_of_a_driver_that_hangs_are_listed_and_left_alone(look):
+    found = look(open_nodes=False, service_user="hx-nobody")
+    assert found["errors"] == []
+    assert "nodes" not in look.run.settings
+    assert ["mode" in node for node in found["nodes"]] == [True] * 4
+    assert not [node for node in found["nodes"] if "openable" in node]
+
+
 def test_missing_nodes_of_a_driver_that_has_a_gpu(look):
     files = {name: content for name, content in HEALTHY.items() if "uvm" not in name}
     openable = {node["path"]: node["openable"] for node in look(files)["nodes"]}

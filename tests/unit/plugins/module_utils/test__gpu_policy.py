@@ -9,7 +9,6 @@ import re
 import pytest
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
-from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_host_units import BAD_VARIABLES
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_policy import KINDS, merge
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_policy_checks import (
     ACTIONS,
@@ -51,8 +50,8 @@ def test_every_default_limit_is_one_that_a_policy_could_set():
             assert KINDS[check.kind][0](check.limit), check.name
 
 
-def test_the_reader_of_units_looks_for_what_is_judged():
-    assert set(BAD_VARIABLES) == set(BAD_ENVIRONMENT)
+def test_the_list_of_variables_is_dcgms():
+    assert len(BAD_ENVIRONMENT) == len(set(BAD_ENVIRONMENT)) == 10
 
 
 def test_without_overrides_the_tables_stay():

@@ -87,7 +87,7 @@ def test_environment(host):
 def test_environment_that_lacks_a_package(host):
     step = one(environment(host, {"nvidia-ml-py": "1"}), "environment")
     assert step.status == FAIL
-    assert "lacks rich" in step.reason
+    assert "lacks rich: remove it, run the role telemetry again" in step.reason
 
 
 def test_environment_with_another_version(host):
@@ -229,9 +229,9 @@ def test_driver_that_hangs(host):
     pid = host.folder / "pid"
     host.reader_prints(tail=f"import os,time\nopen({str(pid)!r},'w').write(str(os.getpid()))\n"
                             "time.sleep(60)\n")  # fmt: skip
-    host.save(timeout_seconds=1)
+    host.save(timeout_seconds=4)
     step = one(selftest.driver(selftest.Bench(host.settings)), "driver")
-    assert step == ("driver", FAIL, "the GPUs can't be read: no answer within 1 s")
+    assert step == ("driver", FAIL, "the GPUs can't be read: no answer within 4 s")
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 

@@ -38,7 +38,8 @@ class Running:
         self.notes.bind(str(folder / "notify"))
         self.told = ""
         threading.Thread(target=self.listen, daemon=True).start()
-        given = options(folder, self.reader, **{"interval": 0.2, "timeout": 1, **more})
+        # A reader needs a moment to start, and on a machine with other work a long one.
+        given = options(folder, self.reader, **{"interval": 0.2, "timeout": 20, **more})
         program = [sys.executable, "-B", str(FILES / "gpu_telemetry.py"), "--stream"]
         self.child = subprocess.Popen(
             [*program, *given],
@@ -104,9 +105,8 @@ def test_samples_with_one_session_until_it_is_stopped(tmp_path, service):
     running.samples(3)
     assert starts(running.reader) == 1
     assert running.stop() == 0
-    assert running.reader.name not in subprocess.run(
-        ["ps", "-eo", "args"], capture_output=True, text=True, check=True
-    ).stdout.replace("pytest", "")
+    ps = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    assert str(running.reader) not in ps.stdout
     assert events(tmp_path) == [
         "start service started, one sample every 0.2 s",
         "stop the collector was stopped",
@@ -143,7 +143,7 @@ for number in range(10**9):
     rest()
     block(number, GPU, OTHER)
 """,
-        timeout=0.5,
+        timeout=3,
     )
     running.event("recovered")
     running.samples(2)
@@ -151,7 +151,7 @@ for number in range(10**9):
     running.metrics(r"^hx_infra_gpu_collect_failures_total 1\.0$")
     assert running.stop() == 0
     told = events(tmp_path)
-    assert told[1] == "error timeout: NVML did not answer within 0.5 s while GPU 1 was read"
+    assert told[1] == "error timeout: NVML did not answer within 3 s while GPU 1 was read"
     assert re.fullmatch(r"recovered samples are taken again after \d+ s, it was timeout", told[2])
     assert len(told) == 4
     running.tells(r"^STATUS=failing since .* UTC: timeout: NVML")
@@ -315,12 +315,13 @@ def test_a_child_that_cannot_be_killed_is_not_joined_by_another(tmp_path, monkey
 
     turn_until(lambda: service.left is not None)
     left = service.left
+    wait_for(lambda: starts(path))  # it may be slower than its deadline
     turn_until(lambda: service.failed > 5)
     assert starts(path) == 1
     assert events(tmp_path)[-1].startswith(f"error stuck: process {left.pid} hangs")
     os.kill(left.pid, signal.SIGKILL)
     os.waitpid(left.pid, 0)
-    turn_until(lambda: starts(path) == 2)
+    turn_until(lambda: starts(path) >= 2)
     monkeypatch.undo()
     service._end_stream()
 
