@@ -30,6 +30,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_card impo
     judge_link,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_check import (
+    NA,
     PASS,
     UNKNOWN,
     Case,
@@ -40,9 +41,12 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_check imp
     reads,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_driver import (
+    NONE_DECLARED,
+    is_without,
     judge_card,
     judge_driver,
     judge_inventory,
+    judge_without,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_host import (
     PARTS,
@@ -158,7 +162,7 @@ def judge(
         facts, host, policy, inventory.expected, tuple(inventory.allowed_processes),
         inventory.containers, now, gpus, elapsed_s,
     )  # fmt: skip
-    found = _complete(case, _judge_all(case))
+    found = _complete(case, judge_without(case) or _judge_all(case))
     today = datetime.fromtimestamp(now, timezone.utc).date()
     found, notes = accept(found, accepted, case.gpus, today)
     status, action = summary(found)
@@ -225,6 +229,9 @@ def _complete(case: Case, found: Found) -> Found:
 
 
 def _not_judged(case: Case, check: Check, gpu: Gpu | None) -> Found:
+    if is_without(case):
+        subject = "GPUs" if check.about == GPU else ""
+        return finding(case, check.name, NA, subject=subject, evidence=NONE_DECLARED)
     cause = "gpu_driver"
     if case.host is None and PARTS & set(check.fields):
         cause = "gpu_host"

@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_check import (
+    INFO,
     MISSED,
     NA,
     PASS,
@@ -59,6 +60,9 @@ DRIVER_REMEDIES = {
 }
 # Nobody asked the driver, or it wouldn't tell this user: it may be well.
 NOT_TOLD = frozenset({"no_reader", "no_binding", "no_permission"})
+# What a host without an NVIDIA card looks like.
+WITHOUT = frozenset({"no_reader", "library_missing", "driver_not_loaded", "no_gpu"})
+NONE_DECLARED = "no GPU is declared, and none answers"
 
 STATE_REMEDIES = {
     "lost": (REBOOT, "see journalctl -k for Xid messages, then reboot"),
@@ -99,6 +103,25 @@ def judge_inventory(case: Case) -> Found:
     if case.facts["state"] not in ("ok", "no_gpu"):
         return []
     return _count(case) + _names(case) + _uuids(case)
+
+
+def is_without(case: Case) -> bool:
+    """Tell whether the host has no GPU that answers, and shall have none."""
+    return case.expected.get("count") == 0 and case.facts["state"] in WITHOUT
+
+
+def judge_without(case: Case) -> Found:
+    """Judge a host that shall have no GPU; nothing for any other host."""
+    if not is_without(case):
+        return []
+    found = finding(case, "gpu_count", PASS, 0, subject="GPUs", limit=0, evidence=NONE_DECLARED)
+    bus = [str(item.get("address")) for item in (case.host or {}).get("pci") or []]
+    if bus:
+        found += finding(
+            case, "gpu_pci_count", INFO, len(bus), limit=0,
+            evidence=f"no GPU is declared; on the PCI bus: {', '.join(bus)}",
+        )  # fmt: skip
+    return found
 
 
 def judge_card(case: Case, gpu: Gpu) -> Found:

@@ -7,7 +7,18 @@ from __future__ import annotations
 import re
 
 import pytest
-from gpu_health_samples import DRIVER, NAME, card, dead, facts, of_card, outcome, outcomes, report
+from gpu_health_samples import (
+    DRIVER,
+    NAME,
+    card,
+    dead,
+    facts,
+    host,
+    of_card,
+    outcome,
+    outcomes,
+    report,
+)
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_health_driver as driver
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
@@ -166,3 +177,23 @@ def test_a_card_that_does_not_answer(state, action):
 
 def test_a_card_that_answers():
     assert [health.status for health in outcomes(report(), "gpu_state")] == ["PASS"]
+
+
+@pytest.mark.parametrize("state", ["no_reader", "library_missing", "driver_not_loaded", "no_gpu"])
+def test_a_host_that_shall_have_no_gpu_is_well_without(state):
+    found = report(dead(state), host(0), expected={"count": 0})
+    assert found.status == "PASS"
+    assert outcome(found, "gpu_count").evidence == driver.NONE_DECLARED
+    assert {health.status for health in found.checks} == {"PASS", "N/A"}
+
+
+def test_a_card_that_nobody_declared_is_said():
+    found = report(dead("driver_not_loaded"), host(1), expected={"count": 0})
+    assert found.status == "INFO"
+    assert "0000:01:00.0" in outcome(found, "gpu_pci_count").evidence
+
+
+@pytest.mark.parametrize("state", ["timeout", "version_mismatch", "no_binding", "no_permission"])
+def test_a_driver_that_fails_is_no_missing_gpu(state):
+    found = report(dead(state), host(0), expected={"count": 0})
+    assert outcome(found, "gpu_driver").status in ("CRITICAL", "UNKNOWN")
