@@ -334,6 +334,31 @@ def _toolkit_problem(case: Case, toolkit: Mapping[str, Any]) -> str:
     return ""
 
 
+def _dcgm(case: Case, host: Mapping[str, Any]) -> Found:
+    name, dcgm, unread = "gpu_dcgm", host.get("dcgm"), errors_of(host, "dcgm")
+    if unread:  # its output has no stable schema: no reason to stop a run
+        return finding(case, name, LESSER, None, evidence="; ".join(unread))
+    if dcgm is None or not dcgm.get("installed"):
+        evidence = "nobody asked it" if dcgm is None else "DCGM is not installed"
+        return finding(case, name, NA, evidence=evidence)
+    if not dcgm.get("running"):
+        evidence = "DCGM is installed, its host engine does not run: start nvidia-dcgm.service"
+        return finding(case, name, INFO, evidence=evidence)
+    problems = dcgm.get("problems") or []
+    failed = any(problem.get("status") == "fail" for problem in problems)
+    outcome = MISSED if failed else LESSER if problems else PASS
+    evidence = f"{dcgm.get('passed', 0)} results of level 1 were fine"
+    said = [_dcgm_problem(problem) for problem in problems]
+    return finding(case, name, outcome, said, limit=[], evidence=evidence)
+
+
+def _dcgm_problem(problem: Mapping[str, Any]) -> str:
+    gpus = ", ".join(problem.get("gpus") or [])
+    where = f" of GPU {gpus}" if gpus else ""
+    message = problem.get("message") or "no reason given"
+    return f"{problem.get('test')}{where}: {problem.get('status')}, {message}"
+
+
 def _is_listed(gpu: Mapping[str, Any], devices: set[str]) -> bool:
     """Tell whether a specification names a GPU, by UUID or index; ``all`` hands every one of it."""
     return bool({str(gpu.get("uuid")), str(gpu["index"])} & devices)
@@ -348,6 +373,7 @@ RULES = (
     ("gpu_secure_boot", _secure_boot),
     ("gpu_cuda_environment", _environment),
     ("gpu_container_toolkit", _toolkit),
+    ("gpu_dcgm", _dcgm),
 )
 # What says nothing of a driver that is not this kernel's.
 OF_THE_KERNEL = frozenset(

@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.hx_infra.llm.plugins.module_utils import (
     _gpu_cuda,
     _gpu_host_containers,
+    _gpu_host_dcgm,
     _gpu_host_driver,
     _gpu_host_kernels,
     _gpu_host_nodes,
@@ -34,6 +35,7 @@ class Wanted:
         service_user: whom nodes are opened and CUDA is tried as; none: the present user.
         units: units whose environment is read.
         cuda: whether CUDA is tried.
+        dcgm: whether DCGM, where it is installed, is asked for its diagnosis.
         open_nodes: whether nodes are opened; of a driver that hangs each one may keep a child.
         python: interpreter for the children.
         history_file: Xids that were kept; none when nobody keeps them.
@@ -45,6 +47,7 @@ class Wanted:
     service_user: str | None = None
     units: tuple[str, ...] = ()
     cuda: bool = True
+    dcgm: bool = True
     open_nodes: bool = True
     history_file: str | None = None
     days: float = 30.0
@@ -94,6 +97,8 @@ def observe(host: Host, wanted: Wanted) -> dict[str, Any]:
     )
     found.take("persistence_daemon", lambda _notes: _gpu_host_units.persistence_daemon(host))
     found.take("toolkit", lambda notes: _gpu_host_containers.toolkit(host, notes))
+    if wanted.dcgm:
+        found.take("dcgm", lambda _notes: _gpu_host_dcgm.diagnosis(host))
     units = _units(host, wanted, found)
     _as_service(host, wanted, found, units, pci or [])
     found.take(

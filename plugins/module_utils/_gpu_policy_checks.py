@@ -168,6 +168,11 @@ CHECKS: tuple[Check, ...] = (
         fields=("toolkit",),
     ),
     Check(
+        "gpu_dcgm", "NVIDIA's own diagnosis, where DCGM is installed", CRITICAL,
+        "dcgmi diag -r 1", SERVICE, "run dcgmi diag -r 1 and see what it advises", HOST,
+        lesser=WARN, fields=("dcgm",),
+    ),
+    Check(
         "gpu_cuda", "a program can compute with CUDA", CRITICAL,
         "a child makes a context, copies and compares memory",
         SERVICE, "see journalctl -k and the message; reboot if there is none",

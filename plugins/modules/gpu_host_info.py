@@ -51,6 +51,12 @@ options:
     description: Whether CUDA is tried on each GPU.
     type: bool
     default: true
+  dcgm:
+    description:
+      - Whether DCGM, where C(dcgmi) is installed, is asked for the first level of its diagnosis. It
+        takes seconds, at most a minute, and does not disturb what computes on the GPUs.
+    type: bool
+    default: true
   open_nodes:
     description:
       - Whether the device nodes are opened. A driver that hangs may keep the child that does it,
@@ -176,6 +182,29 @@ toolkit:
     link in C(/dev/char)).
   returned: when known
   type: dict
+dcgm:
+  description: What C(dcgmi diag -r 1) says.
+  returned: when it was asked for and can be read
+  type: dict
+  contains:
+    installed:
+      description: Whether C(dcgmi) is there.
+      returned: always
+      type: bool
+    running:
+      description: Whether DCGM's host engine answers.
+      returned: when it is installed
+      type: bool
+    passed:
+      description: How many results were fine or did not apply.
+      returned: when it is running
+      type: int
+    problems:
+      description: The other results with C(test), C(status) (V(warn) or V(fail)), C(gpus) (as DCGM
+        counts them, empty for the host) and C(message).
+      returned: when it is running
+      type: list
+      elements: dict
 environment:
   description: The variables in the environment of O(units) with C(unit), C(name) and C(source).
     C(value) is there for CUDA's debugging and profiling switches only; others may be secret.
@@ -265,6 +294,7 @@ SPEC: dict[str, dict[str, Any]] = {
     "service_user": {"type": "str"},
     "units": {"type": "list", "elements": "str", "default": []},
     "cuda": {"type": "bool", "default": True},
+    "dcgm": {"type": "bool", "default": True},
     "open_nodes": {"type": "bool", "default": True},
     "python": {"type": "path"},
     "timeout_s": {"type": "float", "default": 20.0},
@@ -281,6 +311,7 @@ def main() -> None:
         service_user=params["service_user"],
         units=tuple(params["units"]),
         cuda=params["cuda"],
+        dcgm=params["dcgm"],
         open_nodes=params["open_nodes"],
         history_file=params["history_file"],
         days=params["since"],

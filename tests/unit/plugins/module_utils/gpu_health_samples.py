@@ -154,6 +154,7 @@ def host(count=1, **parts):
             "driver_version": DRIVER,
             "char_links": True,
         },
+        "dcgm": {"installed": True, "running": True, "passed": 9, "problems": []},
         "environment": [],
         "cuda": {"state": "ok", "message": "", "gpus": [tried(n) for n in range(count)]},
         "xids": {"since": "2026-10-19T00:00:00.000000Z", "entries": [], "message": ""},

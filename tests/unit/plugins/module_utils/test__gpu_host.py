@@ -29,6 +29,7 @@ PARTS = {
     "secure_boot",
     "persistence_daemon",
     "toolkit",
+    "dcgm",
     "environment",
     "cuda",
     "xids",
@@ -132,7 +133,7 @@ def test_a_healthy_host(look, logged):
         "refused": False,
     }
     assert found["persistence_daemon"] == "active"
-    assert found["toolkit"] == {"installed": False}
+    assert found["toolkit"] == found["dcgm"] == {"installed": False}
     assert found["environment"][0]["name"] == "CUDA_PROFILE"
     assert found["cuda"]["state"] == "ok"
     assert found["xids"]["entries"][0]["xid"] == 79
@@ -144,7 +145,7 @@ def test_a_host_of_which_nothing_is_known(tmp_path, logged):
     found = observe(
         host, Wanted(python="python", units=("ollama.service",), journalctl=logged.program)
     )
-    assert set(found) == {"library", "toolkit", "nodes", "cuda", "errors"}
+    assert set(found) == {"library", "toolkit", "dcgm", "nodes", "cuda", "errors"}
     assert found["library"] == {}
     assert found["nodes"] == []
     assert (found["cuda"]["state"], found["cuda"]["gpus"]) == ("not_tried", [])
@@ -169,7 +170,7 @@ def test_everything_hangs(tmp_path, logged):
     assert found["module"]["loaded_version"] == VERSION
     assert found["pci"][0]["driver"] == "nvidia"
     assert found["cuda"]["state"] == "timeout"
-    assert {"nodes", "environment", "xids", "kernels", "toolkit"} <= set(errors(found))
+    assert {"nodes", "environment", "xids", "kernels", "toolkit", "dcgm"} <= set(errors(found))
     assert not [node for node in found["nodes"] if "openable" in node]
 
 
