@@ -360,8 +360,9 @@ def _dcgm_problem(problem: Mapping[str, Any]) -> str:
 
 
 def _is_listed(gpu: Mapping[str, Any], devices: set[str]) -> bool:
-    """Tell whether a specification names a GPU, by UUID or index; ``all`` hands every one of it."""
-    return bool({str(gpu.get("uuid")), str(gpu["index"])} & devices)
+    """Tell whether a specification names a GPU, in one of the toolkit's three ways of naming."""
+    names = {str(gpu.get("uuid")), str(gpu["index"]), f"gpu{gpu['index']}"}
+    return bool(names & devices)
 
 
 RULES = (

@@ -177,6 +177,7 @@ def test_a_variable_that_a_site_does_not_want_is_found_by_its_name():
     [
         ({}, "PASS", "lists every GPU"),
         ({"cdi_gpus": ["0", "all"]}, "PASS", "lists every GPU"),
+        ({"cdi_gpus": ["gpu0", "all"]}, "PASS", "lists every GPU"),
         ({"installed": False, "version": None}, "CRITICAL", "nvidia-ctk is not installed"),
         ({"cdi_gpus": ["GPU-9", "all"]}, "CRITICAL", "lacks GPU-0-0000"),
         ({"driver_version": "570.1"}, "CRITICAL", f"is for driver 570.1, the driver is {DRIVER}"),
