@@ -13,6 +13,7 @@ import pytest
 
 CONVERGE = str(Path(__file__).resolve().parents[1] / "converge.yml")
 ARGUMENTS = ("-i", "inventories/lab", CONVERGE)
+ONE = (*ARGUMENTS, "-e", json.dumps({"declared": [{"name": "phi3:latest"}]}))
 PERF = "/opt/logs/services/ollama/perf"
 BASELINE = f"{PERF}/baseline.csv"
 PROFILE = "/etc/sim-gpu/profile.conf"
@@ -101,13 +102,13 @@ def test_check_mode_predicts_and_asks_no_model(llm_02, playbook, no_baseline):
 
 
 def test_another_version_than_the_declared_one_fails(playbook):
-    ended = playbook(*ARGUMENTS, "-e", "wanted_version=9.9.9")
+    ended = playbook(*ONE, "-e", "wanted_version=9.9.9")
     assert ended.returncode != 0
     assert "llm-02 ollama: api_version is 0.11.4, wanted 9.9.9" in said(ended)
 
 
 def test_a_host_without_its_driver_fails(playbook, no_gpu):
-    ended = playbook(*ARGUMENTS)
+    ended = playbook(*ONE)
     assert ended.returncode != 0
     assert "llm-02 phi3:latest: gpu_used is 0, wanted 1 (size_vram 0.00 of" in said(ended)
     assert "nvidia-smi ended with 9" in said(ended)  # the cause, in the same sentence
@@ -115,7 +116,7 @@ def test_a_host_without_its_driver_fails(playbook, no_gpu):
 
 def test_an_engine_that_fell_back_to_the_cpu_fails(playbook, fault):
     fault(cpu_only=True)
-    ended = playbook(*ARGUMENTS)
+    ended = playbook(*ONE)
     assert ended.returncode != 0
     assert "llm-02 phi3:latest: gpu_used is 0, wanted 1 (size_vram 0.00 of" in said(ended)
     assert "in /api/ps; GPU 0: 0 % busy, no process" in said(ended)
@@ -130,7 +131,7 @@ def test_an_engine_that_fell_back_to_the_cpu_fails(playbook, fault):
 )
 def test_an_engine_that_says_gpu_while_the_card_is_idle_fails(playbook, fault, idle, words):
     fault(idle_gpu=idle)
-    ended = playbook(*ARGUMENTS)
+    ended = playbook(*ONE)
     assert ended.returncode != 0
     text = said(ended)
     assert "llm-02 phi3:latest: gpu_used is 0, wanted 1 (the engine says size_vram" in text
@@ -138,5 +139,5 @@ def test_an_engine_that_says_gpu_while_the_card_is_idle_fails(playbook, fault, i
 
 
 def test_the_host_is_healthy_again_afterwards(playbook):
-    ended = playbook(*ARGUMENTS)
+    ended = playbook(*ONE)
     assert ended.returncode == 0, said(ended)
