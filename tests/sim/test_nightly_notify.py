@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from contract_http import free_port
 from integration_standins import dripping, listening, server_context, silent
+from nightly_host import COLLECTION
 from nightly_standins import http_server, smtp_server
 
 FILES = Path(__file__).resolve().parents[2] / "roles" / "nightly_smoke" / "files"
@@ -56,7 +57,7 @@ class Host:
         argv += ["--textfile", str(self.metrics_path)]
         done = subprocess.run(
             argv,
-            env={**os.environ, "MONITOR_INVOCATION_ID": "i1", **(environment or {})},
+            env={**os.environ, **COLLECTION, "MONITOR_INVOCATION_ID": "i1", **(environment or {})},
             capture_output=True,
             text=True,
             timeout=90,

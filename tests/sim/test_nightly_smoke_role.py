@@ -47,7 +47,8 @@ class Host:
         path.chmod(mode)
         return str(path)
 
-    def play(self, *arguments, tasks_from="main", **variables):
+    def play(self, *arguments, tasks_from="main", hosts=None, **variables):
+        """Run the role on one host, or on several with variables of their own."""
         role = {"name": "hx_infra.llm.nightly_smoke", "tasks_from": tasks_from}
         places = {
             "nightly_smoke_make_account": False,
@@ -59,14 +60,16 @@ class Host:
             "nightly_smoke_textfile_dir": str(self.folder / "textfile"),
             "nightly_smoke_log": str(self.folder / "log" / "nightly.log"),
         }
-        run = {"name": "Run", "ansible.builtin.import_role": role, "vars": {**places, **variables}}
-        book = [{"hosts": "llm-01", "gather_facts": False, "tasks": [run]}]
+        run = {"name": "Run", "ansible.builtin.import_role": role}
+        book = [{"hosts": "all", "gather_facts": False, "tasks": [run]}]
         path = self.folder / "play.yml"
         path.write_text(json.dumps(book))
-        hosts = f"llm-01 ansible_connection=local ansible_python_interpreter={sys.executable}\n"
-        (self.folder / "hosts").write_text(hosts)
+        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        everywhere = {**local, **places, **variables}
+        inventory = {"all": {"hosts": hosts or {"llm-01": {}}, "vars": everywhere}}
+        (self.folder / "hosts.json").write_text(json.dumps(inventory))
         done = subprocess.run(
-            [str(PLAYBOOK), "-i", str(self.folder / "hosts"), str(path), *arguments],
+            [str(PLAYBOOK), "-i", str(self.folder / "hosts.json"), str(path), *arguments],
             cwd=ROOT,
             env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
             capture_output=True,
@@ -75,17 +78,19 @@ class Host:
         )
         return done.returncode, done.stdout + done.stderr
 
-    def written(self, **variables):
-        """Return the files that a run would write, by name."""
-        rc, output = self.play("--check", "--diff", **variables)
-        assert rc == 0, output
-        found = {}
-        for part in re.split(r"^--- before", output, flags=re.MULTILINE)[1:]:
-            name = re.search(r"^\+\+\+ after: \S*/(\S+)$", part, re.MULTILINE)
-            if name:
-                lines = re.findall(r"^\+(?!\+\+)(.*)$", part, re.MULTILINE)
-                found[name[1].removesuffix(".j2")] = "\n".join(lines) + "\n"
-        return found
+
+def files_of(output):
+    """Return the files that a dry run would write: {host: {name: text}}."""
+    found, name, lines = {}, "", []
+    for line in output.splitlines():
+        if after := re.match(r"\+\+\+ after: \S*/(\S+)$", line):
+            name, lines = after[1].removesuffix(".j2"), []
+        elif line.startswith("+"):
+            lines.append(line[1:])
+        elif (of := re.match(r"changed: \[([^]]+)\]", line)) and name:
+            found.setdefault(of[1], {})[name] = "\n".join(lines) + "\n"
+            name = ""
+    return found
 
 
 @pytest.fixture
@@ -133,8 +138,39 @@ def checked(program, text, folder):
     return done.returncode, done.stderr
 
 
-def test_what_is_written_without_anything_said(host):
-    files = host.written()
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory):
+    """Run dry for hosts with different declarations, once; their files and the folder."""
+    host = Host(tmp_path_factory.mktemp("dry"))
+    mail = {"name": "ops", "kind": "mail", "to": ["a@b"], "via": "sendmail"}
+    several = given(host)
+    before = sorted(path.name for path in host.folder.iterdir())
+    rc, output = host.play(
+        "--check",
+        "--diff",
+        hosts={
+            "plain": {},
+            "several": {**several, "nightly_smoke_gpus": {"count": 2}},
+            "blind": {
+                **several,
+                "nightly_smoke_gpus": {"name": "T4"},
+                "nightly_smoke_gpu_python": "",
+            },
+            "mailing": {
+                "nightly_smoke_gpus": {"count": 0},
+                "nightly_smoke_notify": [mail],
+                "nightly_smoke_ip_allow": ["localhost", "192.0.2.0/24"],
+            },
+        },
+    )
+    assert rc == 0, output
+    after = sorted(path.name for path in host.folder.iterdir())
+    assert [name for name in after if name not in ("play.yml", "hosts.json")] == before
+    return files_of(output), host.folder
+
+
+def test_what_is_written_without_anything_said(dry, tmp_path):
+    files = dry[0]["plain"]
     assert {"nightly-smoke.service", "nightly-smoke.timer", "nightly-smoke.json"} <= set(files)
     assert NOTIFIER not in files
     unit = files["nightly-smoke.service"]
@@ -149,9 +185,9 @@ def test_what_is_written_without_anything_said(host):
     for line in ("OnCalendar=*-*-* 00:00:00", "RandomizedDelaySec=15m", "Persistent=true"):
         assert line in timer
     assert "copytruncate" not in files["hx-nightly-smoke"]
-    assert checked("nightly_smoke.py", files["nightly-smoke.json"], host.folder) == (0, "")
+    assert checked("nightly_smoke.py", files["nightly-smoke.json"], tmp_path) == (0, "")
     settings = json.loads(files["nightly-smoke.json"])
-    assert settings["host"] == "llm-01"
+    assert settings["host"] == "plain"
     assert settings["call_seconds"] == 10
     assert settings["gpu_python"] == "/opt/hx-infrastructure/venv/bin/python"
     assert (settings["gpu_seconds"], settings["gpus_declared"]) == (10, False)
@@ -161,14 +197,15 @@ def test_what_is_written_without_anything_said(host):
     ]
 
 
-def test_engines_with_keys_and_receivers(host):
-    files = host.written(**given(host))
+def test_engines_with_keys_and_receivers(dry, tmp_path):
+    hosts, folder = dry
+    files = hosts["several"]
     unit, notifier = files["nightly-smoke.service"], files[NOTIFIER]
     assert "OnFailure=nightly-smoke-notify@failure.service site-alert.service" in unit
     assert "OnSuccess=nightly-smoke-notify@success.service" in unit
-    assert f"LoadCredential=engine-qwen3:{host.folder}/key" in unit
-    assert f"LoadCredential=notify-chat-url:{host.folder}/chat.url" in notifier
-    assert f"LoadCredential=notify-ops-password:{host.folder}/mail" in notifier
+    assert f"LoadCredential=engine-qwen3:{folder}/key" in unit
+    assert f"LoadCredential=notify-chat-url:{folder}/chat.url" in notifier
+    assert f"LoadCredential=notify-ops-password:{folder}/mail" in notifier
     assert notifier.count("LoadCredential") == 2
     assert "--outcome %i" in notifier
     for line in (*CLOSED, *BLIND):
@@ -178,12 +215,11 @@ def test_engines_with_keys_and_receivers(host):
         ("nightly_smoke.py", "nightly-smoke.json"),
         ("nightly_notify.py", "nightly-smoke-notify.json"),
     ):
-        assert checked(program, files[name], host.folder) == (0, "")
+        assert checked(program, files[name], tmp_path) == (0, "")
 
 
-def test_a_mail_program_that_changes_its_group_can_do_so(host):
-    receiver = {"name": "ops", "kind": "mail", "to": ["a@b"], "via": "sendmail"}
-    notifier = host.written(nightly_smoke_notify=[receiver])[NOTIFIER]
+def test_a_mail_program_that_changes_its_group_can_do_so(dry):
+    notifier = dry[0]["mailing"][NOTIFIER]
     # Each of these would set NoNewPrivileges, or hide the mail program's queue.
     for name in ("NoNewPrivileges", "SystemCallFilter", "PrivateUsers", "RestrictSUIDSGID"):
         assert name not in notifier
@@ -191,23 +227,21 @@ def test_a_mail_program_that_changes_its_group_can_do_so(host):
     assert "ProtectSystem=strict" in notifier
 
 
-def test_addresses_that_it_may_talk_to(host):
-    unit = host.written(nightly_smoke_ip_allow=["localhost", "192.0.2.0/24"])[
-        "nightly-smoke.service"
-    ]
+def test_addresses_that_it_may_talk_to(dry):
+    unit = dry[0]["mailing"]["nightly-smoke.service"]
     assert "IPAddressDeny=any\nIPAddressAllow=localhost 192.0.2.0/24\n" in unit
 
 
 @pytest.mark.parametrize(
-    ("gpus", "declared"), [({"count": 2}, True), ({"count": 0}, False), ({"name": "T4"}, True)]
+    ("name", "declared"), [("several", True), ("mailing", False), ("blind", True)]
 )
-def test_gpus_that_have_to_be_readable(host, gpus, declared):
-    settings = json.loads(host.written(nightly_smoke_gpus=gpus)["nightly-smoke.json"])
+def test_gpus_that_have_to_be_readable(dry, name, declared):
+    settings = json.loads(dry[0][name]["nightly-smoke.json"])
     assert settings["gpus_declared"] is declared
 
 
-def test_gpus_that_nobody_reads_stay_hidden(host):
-    files = host.written(nightly_smoke_gpu_python="")
+def test_gpus_that_nobody_reads_stay_hidden(dry):
+    files = dry[0]["blind"]
     unit = files["nightly-smoke.service"]
     for line in (*CLOSED, *BLIND):
         assert line in unit
@@ -236,21 +270,19 @@ def test_what_is_installed_runs_by_itself_and_stays_as_it_is(host):
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd")
-@pytest.mark.parametrize("python", ["/venv/bin/python", ""])
-def test_units_that_systemd_understands(host, python):
-    folder = host.folder / "units"
-    folder.mkdir()
-    for name, text in host.written(**given(host), nightly_smoke_gpu_python=python).items():
+@pytest.mark.parametrize("kind", ["several", "blind"])
+def test_units_that_systemd_understands(dry, tmp_path, kind):
+    for name, text in dry[0][kind].items():
         if name.startswith("nightly-smoke") and not name.endswith(".json"):
-            (folder / name).write_text(text)
-    units = [str(folder / name) for name in ("nightly-smoke.service", NOTIFIER)]
+            (tmp_path / name).write_text(text)
+    units = [str(tmp_path / name) for name in ("nightly-smoke.service", NOTIFIER)]
     argv = ["systemd-analyze", "security", "--offline=true", "--no-pager", *units]
     report = subprocess.run(argv, capture_output=True, text=True, check=False)
     said = report.stdout + report.stderr
     levels = re.findall(r"exposure level for (\S+): (\S+)", said)
     assert len(levels) == 2, said
     for unit, level in levels:  # the notifier has the name of an instance
-        reads = python and unit == "nightly-smoke.service"
+        reads = kind == "several" and unit == "nightly-smoke.service"
         assert float(level) < (2.0 if reads else 1.5), said
     assert "Unknown" not in said
 
@@ -283,10 +315,3 @@ def test_a_dry_run_may_come_before_who_writes_the_secrets(host):
     (host.folder / "mail").unlink()
     rc, output = host.play("--check", tasks_from="preflight", **variables)
     assert rc == 0, output
-
-
-def test_a_dry_run_changes_nothing(host):
-    before = sorted(path.name for path in host.folder.iterdir())
-    host.written()
-    after = sorted(path.name for path in host.folder.iterdir())
-    assert [name for name in after if name not in ("play.yml", "hosts")] == before

@@ -48,7 +48,7 @@ class Host:
     def metric(self, name, textfile="gpu_telemetry.prom"):
         """Return the first series whose name and labels begin with a text; None without one."""
         text = self.host.file(f"{TEXTFILES}/{textfile}").content_string
-        found = re.search(rf"^{re.escape(name)}\S* (\S+)$", text, re.M)
+        found = re.search(rf"^{re.escape(name)}.* (\S+)$", text, re.M)
         return float(found[1]) if found else None
 
     def show(self, unit, what):
