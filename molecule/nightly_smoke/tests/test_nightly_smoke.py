@@ -52,15 +52,23 @@ def received(host, count):
     raise AssertionError(host.run("journalctl -n 50 -u 'nightly-smoke*'").stdout)
 
 
+@pytest.fixture(scope="module")
+def passed(llm_02):
+    """Run the test and keep what it left, so that others can begin there."""
+    assert run(llm_02) == "success", llm_02.file(LOG).content_string
+    where = "var/lib/hx-nightly-smoke var/lib/hxmon/textfile"
+    llm_02.check_output(f"tar -C / -cf /run/passed.tar {where}")
+    return llm_02
+
+
 @pytest.fixture
-def quiet(llm_02):
-    """Begin and end with a run that passed and with nobody told."""
-    run(llm_02)
-    llm_02.run(f"rm -f {RECEIVED}")
-    yield llm_02
-    llm_02.check_output("systemctl start ollama.service")
-    run(llm_02)
-    llm_02.run(f"systemctl reset-failed; rm -f {RECEIVED}")
+def quiet(passed):
+    """Begin after a run that passed and of which nobody was told, and end there."""
+    passed.run(f"rm -f {RECEIVED}")
+    yield passed
+    passed.check_output("systemctl start ollama.service")
+    passed.check_output("tar -C / -xf /run/passed.tar")
+    passed.run(f"systemctl reset-failed; rm -f {RECEIVED}")
 
 
 @contextmanager
@@ -116,8 +124,7 @@ def test_units_are_valid_and_closed(llm_02):
         assert float(re.search(r"exposure level for \S+: (\S+)", report)[1]) < limit, report
 
 
-def test_every_suite_and_every_model_is_tested(llm_02):
-    assert run(llm_02) == "success"
+def test_every_suite_and_every_model_is_tested(llm_02, passed):
     found = record(llm_02)
     assert found["ok"], found
     tested = {check["subject"] for check in found["checks"] if check["check"] == "model"}
@@ -136,8 +143,7 @@ def test_every_suite_and_every_model_is_tested(llm_02):
     assert "end nightly smoke test passed: 8 of 8 checks" in log
 
 
-def test_it_runs_without_rights(llm_02):
-    run(llm_02)
+def test_it_runs_without_rights(llm_02, passed):
     assert llm_02.file(RECORD).user == "hxmon"
     assert llm_02.file(METRICS).user == "hxmon"
     assert llm_02.file(METRICS).mode == 0o644
