@@ -51,11 +51,12 @@ new_disk() { # FILE SIZE: prints the device
 
 # The engine mounts the host's own part of the control groups read-only; systemd needs to write
 # there. Remounting that part, rather than binding the machine's hierarchy, keeps the hosts apart:
-# with the machine's root in common, one host's systemd removes the groups of another's.
+# with the machine's root in common, one host's systemd removes the groups of another's. Mounts are
+# shared as on a machine, or those that systemd makes for a unit's credentials never arrive.
 init_command() {
   local tree=/sys/fs/cgroup/systemd
   [ ! -f /sys/fs/cgroup/cgroup.controllers ] || tree=/sys/fs/cgroup
-  printf '%s\n' sh -c "mount -o remount,bind,rw $tree && exec /sbin/init"
+  printf '%s\n' sh -c "mount --make-rshared / && mount -o remount,bind,rw $tree && exec /sbin/init"
 }
 
 wait_for_systemd() { # CONTAINER

@@ -82,8 +82,14 @@ def read_secret(path: str, credential: str, forbidden: int = OWNER_ALONE) -> str
     """
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     loaded = Path(folder) / credential if folder else None
+    try:
+        handed_over = loaded is not None and loaded.is_file()
+    except OSError as error:  # in a container whose mounts are private systemd's never arrive
+        raise FileError(
+            f"{loaded}, systemd's copy of {path}, can't be read: {error.strerror}"
+        ) from error
     # systemd guards its own copies; their mode shows the mask of an access list.
-    if loaded is not None and loaded.is_file():
+    if handed_over:
         path, forbidden = str(loaded), 0
     try:
         with open(path, encoding="utf-8") as file:

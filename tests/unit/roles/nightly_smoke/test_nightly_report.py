@@ -164,6 +164,16 @@ def test_the_copy_of_systemd_is_read_first(tmp_path, monkeypatch):
     assert files.read_secret(str(tmp_path / "key"), "engine-b") == "own"
 
 
+def test_a_credential_that_systemd_could_not_hand_over_is_told(tmp_path, monkeypatch):
+    def refuse(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(files.Path, "is_file", refuse)
+    with pytest.raises(files.FileError, match="key, can't be read: Permission denied"):
+        files.read_secret(str(tmp_path / "key"), "engine-a")
+
+
 def test_one_at_a_time(tmp_path):
     path = tmp_path / "lock"
     with files.only_one(path) as first, files.only_one(path) as second:
