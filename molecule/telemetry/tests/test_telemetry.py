@@ -164,19 +164,23 @@ def test_g_mon_is_content(host):
 
 @pytest.fixture
 def soon(host):
-    """Let the timer elapse in some seconds, for nobody wants to wait for five minutes."""
+    """Let the timer elapse in some seconds, for nobody wants to wait for five minutes.
+
+    Gives the number of rows and the last run before that.
+    """
+    before = len(host.rows()), host.show("gpu-telemetry.service", "InvocationID")
     folder = "/run/systemd/system/gpu-telemetry.timer.d"
     text = "[Timer]\\nOnCalendar=*:*:0/10\\nAccuracySec=1s\\nRandomizedDelaySec=0\\n"
     host.output(f"mkdir -p {folder} && printf '{text}' >{folder}/soon.conf")
     host.output("systemctl daemon-reload && systemctl restart gpu-telemetry.timer")
-    yield
+    yield before
     host.output(f"rm -r {folder} && systemctl daemon-reload")
     host.output("systemctl restart gpu-telemetry.timer")
 
 
 def test_the_timer_fires_and_the_csv_grows(host, soon):
-    before, run = len(host.rows()), host.show("gpu-telemetry.service", "InvocationID")
-    wait_for(lambda: len(host.rows()) >= before + 2)
+    rows, run = soon
+    wait_for(lambda: len(host.rows()) >= rows + 2)
     assert host.show("gpu-telemetry.service", "InvocationID") != run
     assert host.show("gpu-telemetry.timer", "LastTriggerUSec") != "n/a"
 
