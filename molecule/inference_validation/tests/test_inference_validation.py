@@ -139,5 +139,5 @@ def test_an_engine_that_says_gpu_while_the_card_is_idle_fails(playbook, fault, i
 
 
 def test_the_host_is_healthy_again_afterwards(playbook):
-    ended = playbook(*ONE)
+    ended = playbook(*ARGUMENTS)
     assert ended.returncode == 0, said(ended)
