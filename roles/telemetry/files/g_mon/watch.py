@@ -191,9 +191,8 @@ def _head(scene: Scene, width: int, ascii_: bool) -> list[RenderableType]:
 
 def _foot(scene: Scene, width: int, roomy: bool, ascii_: bool) -> Text:
     count = history_columns(width) if roomy else _tight(width)[1]
-    told = (
-        f"history {gauges.duration(count * scene.step)}, a column is {gauges.duration(scene.step)}"
-    )
+    column = gauges.duration(scene.step) if scene.step >= 1 else f"{scene.step:.1g} s"
+    told = f"history {gauges.duration(count * scene.step)}, a column is {column}"
     text = "; ".join(part for part in (told, scene.source) if part)
     return Text(gauges.shorten(text, width, ascii_), style=view.DIM)
 

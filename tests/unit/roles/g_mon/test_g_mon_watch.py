@@ -310,3 +310,10 @@ def test_a_host_with_a_short_interval(tmp_path, monkeypatch):
     lines = draw(found)
     assert "service active" in lines[0]
     assert lines[-1] == "history 5 min 30 s, a column is 10 s"
+
+
+def test_a_column_of_less_than_a_second(host):
+    """As with --live and an --interval under a second."""
+    scene = watch.Scene("llm-02", "", host.now, 0.5)
+    last = render(watch.frame(scene, 80, None, False), 80)[-1]
+    assert last == "history 16 s, a column is 0.5 s"
