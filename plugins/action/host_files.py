@@ -51,8 +51,8 @@ class ActionModule(ActionBase):
         if given == ["content"]:
             if not isinstance(entry["content"], str):
                 raise AnsibleActionFail(
-                    f"files[{number}] ({entry.get('path', 'no path')}): content is a"
-                    f" {type(entry['content']).__name__}, wanted text; to_json makes one of it."
+                    f"files[{number}] ({entry.get('path', 'no path')}): found data as the content,"
+                    " wanted text; to_json makes one of it."
                 )
             data = entry["content"].encode()
         else:
