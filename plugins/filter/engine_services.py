@@ -27,6 +27,8 @@ description:
     addresses, models and GPUs.
   - Ollama is among them where models are declared for it, or where there is no vLLM.
   - Of a group of hosts that serve a vLLM model together, the first one has the service.
+  - For the nightly test the services of vLLM's build for GPUs get C(min_gpu_ratio) 1, unless the
+    declaration says that the host has no GPU, those of the build for processors get none.
 positional: host, purpose
 options:
   _input:

@@ -25,6 +25,9 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_accept im
     summary,
     verdicts_of,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_accounts import (
+    judge_accounts,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_card import (
     judge_heat_and_power,
     judge_link,
@@ -82,7 +85,9 @@ class Inventory:
     Attributes:
         expected: what must be there; keys ``count``, ``name``, ``names``, ``uuids``,
             ``driver_min``, ``driver_pin``, ``cuda_min``, ``temperature_max_c``, each optional.
-        allowed_processes: names or patterns of programs that may compute on the GPUs.
+        allowed_processes: names or patterns of the engines' programs; they may compute.
+        more_processes: names or patterns of other programs that may, whatever unit they run in.
+        units: the engines' units; without any the names alone decide.
         foreign_processes: ``fail``, ``warn`` or ``ignore`` for other programs.
         policy: overrides of checks, see ``_gpu_policy.merge``.
         xids: overrides of the Xid table, likewise.
@@ -97,6 +102,8 @@ class Inventory:
     xids: Mapping[Any, Any] | None = None
     accept: Sequence[Mapping[str, Any]] = ()
     containers: bool = False
+    more_processes: Sequence[str] = ()
+    units: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,8 @@ def judge(
     inventory: Inventory,
     now: float,
     earlier: Mapping[str, Any] | None = None,
+    *,
+    lacking: str = "",
 ) -> Report:
     """Judge what was read.
 
@@ -151,6 +160,7 @@ def judge(
         inventory: what is declared.
         now: the time of the reading, in seconds since 1970.
         earlier: an earlier result of ``gpu_info`` with its ``time``; counters are rated against it.
+        lacking: why there is none, for the outcomes that need one.
 
     Raises:
         HostError: policy, acceptances or the earlier reading can't be used.
@@ -160,7 +170,8 @@ def judge(
     gpus, elapsed_s = _earlier(earlier, now)
     case = Case(
         facts, host, policy, inventory.expected, tuple(inventory.allowed_processes),
-        inventory.containers, now, gpus, elapsed_s,
+        inventory.containers, now, gpus, elapsed_s, lacking,
+        tuple(inventory.more_processes), tuple(inventory.units),
     )  # fmt: skip
     found = _complete(case, judge_without(case) or _judge_all(case))
     today = datetime.fromtimestamp(now, timezone.utc).date()
@@ -188,7 +199,7 @@ def _earlier(earlier: Mapping[str, Any] | None, now: float) -> tuple[Sequence[Gp
 
 def _judge_all(case: Case) -> Found:
     found = [*judge_driver(case), *judge_inventory(case), *judge_host(case)]
-    found += [*judge_cuda(case), *judge_xids(case)]
+    found += [*judge_cuda(case), *judge_accounts(case), *judge_xids(case)]
     for gpu in case.gpus:
         found += judge_card(case, gpu)
         if gpu["state"] != "ok":

@@ -165,7 +165,7 @@ def _verdict(health: Health, policy: Policy) -> Verdict:
     if health.status == UNKNOWN and policy.checks[health.check].severity == CRITICAL:
         status = FAIL
     words = [health.evidence]
-    if status != PASS:
+    if status != PASS and not health.accepted:
         words.append(f"next action: {health.action}, {health.remedy}")
     if health.accepted:
         status = WARN

@@ -174,6 +174,8 @@ def _sw_thermal(case: Case, gpu: Gpu) -> Found:
         evidence = "active in this reading and the earlier one"
         return finding(case, check, MISSED, minutes, gpu=gpu, limit=limit, evidence=evidence)
     evidence = "active now; how cards stay within their limits under load"
+    if case.lacking:
+        evidence += f"; {_needed(case)} to tell whether it lasts"
     return finding(case, check, INFO, minutes, gpu=gpu, limit=limit, evidence=evidence)
 
 
@@ -188,7 +190,7 @@ def _throttle_time(case: Case, gpu: Gpu) -> Found:
     both = [name for name in known if old.get(name) is not None]
     if not case.elapsed_s or not both:
         seconds = round(max(known.values()) / NANOSECONDS, 3)
-        evidence = "since the driver was loaded; an earlier reading is needed to judge it"
+        evidence = f"since the driver was loaded; {_needed(case)} to judge it"
         return finding(case, check, INFO, seconds, gpu=gpu, unit="s", evidence=evidence)
     grown = {name: _growth(known[name], old[name]) for name in both}
     name = max(grown, key=lambda key: grown[key])
@@ -281,7 +283,7 @@ def _replays(case: Case, gpu: Gpu) -> Found:
         return no_reading(case, check, gpu)
     old = (case.before(gpu) or {}).get("pcie_replay_count")
     if not case.elapsed_s or old is None:
-        evidence = "since the driver was loaded; an earlier reading is needed to judge the rate"
+        evidence = f"since the driver was loaded; {_needed(case)} to judge the rate"
         return finding(case, check, INFO, count, gpu=gpu, unit="", evidence=evidence)
     lanes, generation = gpu.get("pcie_link_width_current"), gpu.get("pcie_link_gen_current")
     if check in case.policy.declared:
@@ -297,6 +299,11 @@ def _replays(case: Case, gpu: Gpu) -> Found:
     outcome = MISSED if rate > limit else PASS
     evidence = f"replays in the last {_span(case.elapsed_s)}"
     return finding(case, check, outcome, rate, gpu=gpu, limit=limit, evidence=evidence)
+
+
+def _needed(case: Case) -> str:
+    why = f" ({case.lacking})" if case.lacking else ""
+    return f"an earlier reading is needed{why}"
 
 
 def _growth(value: float, old: float) -> float:

@@ -105,11 +105,14 @@ class Case:
         host: what ``gpu_host_info`` returned; None when nobody read it.
         policy: the tables.
         expected: the declaration.
-        allowed: names or patterns of the programs that may compute.
+        allowed: names or patterns of the engines' programs, which may compute.
         containers: whether containers use the GPUs.
         now: the time of the reading, in seconds since 1970.
         earlier: the GPUs of an earlier reading.
         elapsed_s: seconds between the two readings; 0 without an earlier one.
+        lacking: why there is no earlier reading; empty when nobody says.
+        more: names or patterns of other programs that may compute, whatever unit they run in.
+        units: the engines' units.
     """
 
     facts: Mapping[str, Any]
@@ -121,6 +124,9 @@ class Case:
     now: float = 0.0
     earlier: Sequence[Gpu] = ()
     elapsed_s: float = 0.0
+    lacking: str = ""
+    more: Sequence[str] = ()
+    units: Sequence[str] = ()
 
     @property
     def gpus(self) -> Sequence[Gpu]:

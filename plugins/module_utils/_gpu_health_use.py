@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -29,12 +30,17 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_policy_checks im
     FIX_CONFIG,
     INFO,
     REBOOT,
+    RESET_GPU,
 )
 
 PROHIBITED = "prohibited"
 NOT_ASKED = "it was not asked for"  # how gpu_host_info says that it was told not to try
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY, cuda.h
 CONTEXT_BYTES = 1024**3  # with less free than this a context may find no room
+UNIT_TYPE = re.compile(r"\.(?:service|scope|socket|mount|swap)$")
+SHORT_ID = 12  # digits of a container's identifier, as its engine lists it
+FREE_LEAKED = "stop the engine and reset the GPU (nvidia-smi -r), else reboot"
+ALLOW_UNIT = "stop the program, or allow its unit (units) or its name (more_processes)"
 # How a child that tries CUDA ended: what to do next, and the sentence for it.
 CUDA_REMEDIES = {
     "failed": ("", ""),
@@ -188,12 +194,52 @@ def _foreign(case: Case, gpu: Gpu) -> Found:
     check = "gpu_foreign_processes"
     if "processes" not in gpu:
         return no_reading(case, check, gpu)
-    foreign = _named(gpu, lambda kind: "C" in kind, case.allowed)
-    outcome = MISSED if foreign else PASS
-    return finding(
-        case, check, outcome, foreign, gpu=gpu, limit=list(case.allowed),
-        evidence="programs that compute on the GPU",
-    )  # fmt: skip
+    computing = [item for item in gpu["processes"] if "C" in item.get("type", "C")]
+    leaked = [_label(item) for item in computing if item.get("gone")]
+    foreign = [item for item in computing if not item.get("gone") and not _may_compute(case, item)]
+    found: Found = []
+    if leaked:
+        found += finding(
+            case, check, MISSED, leaked, gpu=gpu, limit=[], action=RESET_GPU, remedy=FREE_LEAKED,
+            evidence="contexts of processes that are gone",
+        )  # fmt: skip
+    if foreign or not leaked:
+        found += finding(
+            case, check, MISSED if foreign else PASS, [_label(item) for item in foreign],
+            gpu=gpu, limit=[*(case.units or case.allowed), *case.more],
+            evidence=_of_units(case, foreign), remedy=ALLOW_UNIT if case.units else "",
+        )  # fmt: skip
+    return found
+
+
+def _may_compute(case: Case, process: Mapping[str, Any]) -> bool:
+    """Tell whether a process is the engines', or a program that the operators allow beside them.
+
+    A program can have any name, so the unit decides where it is known.
+    """
+    name, unit = str(process.get("name") or ""), _unit_of(process)
+    if is_allowed(name, case.more):
+        return True
+    if not case.units or not unit:
+        return is_allowed(name, case.allowed)
+    return unit in {_full_name(declared) for declared in case.units}
+
+
+def _unit_of(process: Mapping[str, Any]) -> str:
+    container = str(process.get("container") or "")
+    return str(process.get("unit") or (f"container {container}" if container else ""))
+
+
+def _full_name(unit: str) -> str:
+    return unit if UNIT_TYPE.search(unit) else f"{unit}.service"
+
+
+def _of_units(case: Case, foreign: Sequence[Mapping[str, Any]]) -> str:
+    """Say what was looked at, and of which programs the name alone would have passed."""
+    evidence = "programs that compute on the GPU"
+    if not any(is_allowed(str(item.get("name") or ""), case.allowed) for item in foreign):
+        return evidence
+    return f"{evidence}; outside of {', '.join(case.units)} an engine's name does not count"
 
 
 def _graphics(case: Case, gpu: Gpu) -> Found:
@@ -211,7 +257,21 @@ def _graphics(case: Case, gpu: Gpu) -> Found:
 
 def _named(gpu: Gpu, is_kind: Any, allowed: Sequence[str]) -> list[str]:
     return [
-        f"{process.get('name') or 'unnamed'} (pid {process['pid']})"
+        _label(process)
         for process in gpu["processes"]
         if is_kind(process.get("type", "C")) and not is_allowed(process.get("name") or "", allowed)
     ]
+
+
+def _label(process: Mapping[str, Any]) -> str:
+    """Name a process: program, number, unit and user, as far as they are known."""
+    words = [f"pid {process['pid']}"]
+    unit, container = _unit_of(process), str(process.get("container") or "")
+    if unit:
+        words.append(unit.replace(container, container[:SHORT_ID]) if container else unit)
+    if process.get("user"):
+        words.append(f"user {process['user']}")
+    name = process.get("name") or "unnamed"
+    if process.get("gone"):
+        name = "a process that is gone"
+    return f"{name} ({', '.join(words)})"

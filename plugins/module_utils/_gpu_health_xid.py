@@ -62,6 +62,15 @@ REMEDIES = {
     REBOOT: "reboot",
     SERVICE: "have the card, its power and its slot looked at",
 }
+# Nothing shows that a card was reset. No message of the driver about it is known (NVSentinel writes
+# one of its own), and a recovery action of "none" is no proof: the driver asks for a reset only
+# after the third GSP timeout in a row (RPC_TIMEOUT_GPU_RESET_THRESHOLD in kernel_gsp.c of NVIDIA's
+# open kernel modules).
+GRAVE_RESET = (
+    "reboot; or stop what uses the GPU, reset it (nvidia-smi -r), and accept gpu_xid for it in "
+    "llm_gpu_accept until the next reboot: the driver records no reset, so only a reboot settles "
+    "this"
+)
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,8 @@ def _of_card(
         action = max((event.row.action for event in worst), key=ACTIONS.index)
         outcome = MISSED if open_ones[0].severity == CRITICAL else LESSER
         remedy = REMEDIES.get(action, "")
+        if action == RESET_GPU and open_ones[0].severity == CRITICAL:
+            remedy = GRAVE_RESET
         return [
             *finding(
                 case, "gpu_xid", outcome, codes, gpu=gpu, subject=subject, limit=[], unit="",

@@ -33,6 +33,7 @@ class Wanted:
 
     Attributes:
         service_user: whom nodes are opened and CUDA is tried as; none: the present user.
+        more_users: further accounts that do the same, each for itself.
         units: units whose environment is read.
         cuda: whether CUDA is tried.
         dcgm: whether DCGM, where it is installed, is asked for its diagnosis.
@@ -45,6 +46,7 @@ class Wanted:
 
     python: str
     service_user: str | None = None
+    more_users: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     cuda: bool = True
     dcgm: bool = True
@@ -129,43 +131,110 @@ def _as_service(
     units: list[_gpu_host_units.Unit],
     pci: list[dict[str, Any]],
 ) -> None:
-    """Do what the service will do: open the nodes, and use CUDA."""
-    user = wanted.service_user
-    who: list[_gpu_host_nodes.Account] = []
-    unknown = ""
-    if user:
-        try:
-            groups = _gpu_host_units.groups_of(units, user)
-            who.append(_gpu_host_nodes.account(user, groups))
-        except UnknownError as error:
-            unknown = str(error)
-    account = who[0] if who else None
+    """Do what the services will do, as each account: open the nodes, and use CUDA."""
     taken = sum(1 for device in pci if device.get("driver") == "nvidia")
+    trial = _Trial(host, wanted, units, taken)
+    first = _who(units, wanted.service_user)
+    nodes = found.take("nodes", lambda notes: trial.nodes(first, notes))
+    cuda = found.take("cuda", lambda _notes: trial.cuda(first, nodes or []))
+    others = [user for user in dict.fromkeys(wanted.more_users) if user != wanted.service_user]
+    if not others:
+        return
+    accounts = found.parts["accounts"] = []
+    stuck = _stuck(nodes or [], cuda)
+    for user in others:
+        accounts.append(_as_other(trial, _who(units, user), stuck))
+        stuck = stuck or _stuck(accounts[-1].get("nodes", []), accounts[-1].get("cuda", {}))
 
-    def nodes(notes: Notes) -> list[dict[str, Any]]:
-        names = _gpu_host_nodes.expected_nodes(host.names(_gpu_host_nodes.DEV) or [], taken)
-        listed = _gpu_host_nodes.describe(host, names)
-        if not wanted.open_nodes:
+
+@dataclass(frozen=True)
+class _Who:
+    """Whom to be: nobody else without a name; ``unknown`` says why it can't be.
+
+    Attributes:
+        user: the account's name.
+        account: the account, where it is known.
+        unknown: why it isn't, or why its groups aren't.
+        missing: whether the host has no such account.
+    """
+
+    user: str
+    account: _gpu_host_nodes.Account | None = None
+    unknown: str = ""
+    missing: bool = False
+
+
+def _who(units: list[_gpu_host_units.Unit], user: str | None) -> _Who:
+    if not user:
+        return _Who("")
+    try:
+        groups = _gpu_host_units.groups_of(units, user)
+        return _Who(user, _gpu_host_nodes.account(user, groups))
+    except _gpu_host_nodes.NoUserError as error:
+        return _Who(user, unknown=str(error), missing=True)
+    except UnknownError as error:
+        return _Who(user, unknown=str(error))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What every account tries.
+
+    Attributes:
+        host: the host.
+        wanted: what to look at.
+        units: the units, for the groups and limits that they give their accounts.
+        taken: number of GPUs that the driver nvidia has taken.
+    """
+
+    host: Host
+    wanted: Wanted
+    units: list[_gpu_host_units.Unit]
+    taken: int
+
+    def nodes(self, who: _Who, notes: Notes, stuck: str = "") -> list[dict[str, Any]]:
+        """Open the nodes; those that are not opened are described."""
+        present = self.host.names(_gpu_host_nodes.DEV) or []
+        names = _gpu_host_nodes.expected_nodes(present, self.taken)
+        listed = _gpu_host_nodes.describe(self.host, names)
+        if not self.wanted.open_nodes:
             return listed
-        if unknown:
-            notes.append(unknown)
+        if who.unknown or stuck:
+            notes.append(who.unknown or f"not tried: {stuck}")
             return listed
         try:
-            return _gpu_host_nodes.try_to_open(host, wanted.python, listed, account)
+            return _gpu_host_nodes.try_to_open(self.host, self.wanted.python, listed, who.account)
         except UnknownError as error:
             notes.append(str(error))
             return listed
 
-    def cuda(_notes: Notes) -> dict[str, Any]:
-        if not wanted.cuda:
+    def cuda(self, who: _Who, nodes: list[dict[str, Any]], stuck: str = "") -> dict[str, Any]:
+        """Use CUDA, unless it would be kept where the nodes were."""
+        if not self.wanted.cuda:
             return _gpu_cuda.not_tried("it was not asked for")
-        if unknown:
-            return _gpu_cuda.not_tried(unknown)
-        stuck = _gpu_host_nodes.hanging(found.parts.get("nodes", []))
-        if stuck:  # CUDA would open it too, and leave a second process behind that can't be killed
-            return _gpu_cuda.not_tried(f"opening {stuck} did not end")
-        limited = any(unit.no_new_privileges for unit in units if unit.user == (user or ""))
-        return _gpu_cuda.try_cuda(host, wanted.python, account, limited)
+        node = _gpu_host_nodes.hanging(nodes)
+        if node:  # CUDA would open it too, and leave a second process behind that can't be killed
+            stuck = f"opening {node} did not end"
+        if who.unknown or stuck:
+            return _gpu_cuda.not_tried(who.unknown or stuck)
+        limited = any(unit.no_new_privileges for unit in self.units if unit.user == who.user)
+        return _gpu_cuda.try_cuda(self.host, self.wanted.python, who.account, limited)
 
-    found.take("nodes", nodes)
-    found.take("cuda", cuda)
+
+def _as_other(trial: _Trial, who: _Who, stuck: str) -> dict[str, Any]:
+    """Return what a further account can do."""
+    entry: dict[str, Any] = {"user": who.user, "known": not who.missing, "message": who.unknown}
+    if who.missing:
+        return entry
+    notes: Notes = []
+    nodes = trial.nodes(who, notes, stuck)
+    entry["message"] = "; ".join(notes) or who.unknown
+    return {**entry, "nodes": nodes, "cuda": trial.cuda(who, nodes, stuck)}
+
+
+def _stuck(nodes: list[dict[str, Any]], cuda: dict[str, Any]) -> str:
+    """Say what did not end: each further try may leave a process behind that can't be killed."""
+    node = _gpu_host_nodes.hanging(nodes)
+    if node:
+        return f"opening {node} did not end"
+    return str(cuda["message"]) if cuda.get("state") == "timeout" else ""

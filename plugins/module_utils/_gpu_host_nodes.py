@@ -32,6 +32,10 @@ HANGS = "opening it did not end"
 _GPU = re.compile(r"^nvidia\d+$")
 
 
+class NoUserError(UnknownError):
+    """The host has no such account, or not yet."""
+
+
 @dataclass(frozen=True)
 class Account:
     """Whom a service runs as."""
@@ -50,12 +54,13 @@ def account(name: str, more_groups: Iterable[str] = ()) -> Account:
     """Look an account up, with the groups that its unit adds.
 
     Raises:
-        UnknownError: the host knows no such user or group.
+        NoUserError: the host knows no such user.
+        UnknownError: it knows no such group.
     """
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
-        raise UnknownError(f"this host has no user {name}") from None
+        raise NoUserError(f"this host has no user {name}") from None
     groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     for group in more_groups:
         try:

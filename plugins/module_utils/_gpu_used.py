@@ -107,15 +107,18 @@ class Seen:
 
     Attributes:
         cards: one entry per card.
-        samples: readings within the generation.
+        samples: readings within the generation whose utilisation speaks of it alone.
         lasted_s: from the first token to the last of these readings.
         why: why there are none; empty when nobody looked.
+        blind: whether there are none because the cards could not be read, rather than because of
+            the model or of where the engine is.
     """
 
     cards: tuple[Card, ...] = ()
     samples: int = 0
     lasted_s: float = 0.0
     why: str = ""
+    blind: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ class Limits:
 
     Attributes:
         ratio: least part of the model in GPU memory.
-        declared: whether the host is declared to have GPUs, so that not seeing them is a warning.
+        declared: whether the host is declared to have GPUs, so that it is a failure when they
+            can't be read, and a warning when the model gives no time to read them.
     """
 
     ratio: float = 1.0
@@ -169,8 +173,10 @@ def judge_used(model: str, claim: Claim, seen: Seen, owners: Owners, limits: Lim
             uncertain = f"not certain: {', '.join(doubts)}" if doubts else ""
             evidence = _joined(f"{claim.said}; {cards}", uncertain)
     elif seen.why:
-        status = WARN if limits.declared else PASS
+        status = PASS if not limits.declared else FAIL if seen.blind else WARN
         evidence = f"{claim.said}; whether a GPU does the work is not known: {seen.why}"
+        if status == FAIL:
+            evidence += "; GPUs are expected and have to be readable"
     else:  # nobody looked
         status, evidence = PASS, claim.said
     return Verdict(CHECK, status, model, value, limits.ratio, "", evidence)
@@ -260,27 +266,38 @@ def program_of(name: str) -> str:
 
 
 def seen_between(
-    lines: Sequence[Mapping[str, Any]], first: float, last: float, why: str = ""
+    lines: Sequence[Mapping[str, Any]],
+    first: float,
+    last: float,
+    why: str = "",
+    skip_s: float = 0.0,
 ) -> Seen:
     """Gather what a sampler wrote between two times, see ``_bench_sampler_child``.
+
+    Processes and memory are as they are at a reading. Utilisation is an average, and at the
+    beginning it may be of another model's work: then it is left out.
 
     Args:
         lines: its lines.
         first: when the first token came, by the sampler's clock.
         last: when the last one came.
         why: the reason when no reading lies between them and none failed either.
+        skip_s: for how long after the first token utilisation is left out; readings of that time
+            alone are none.
     """
     inside = [line for line in lines if first <= line.get("at", first - 1) <= last]
     taken = [line for line in inside if "gpu" in line]
-    if not taken:
+    samples = sum(line["at"] >= first + skip_s for line in taken)
+    if not samples:
         missed = [str(line["why"]) for line in inside if line.get("missed") == "gpu"]
         return Seen(why=missed[-1] if missed else why)
     found: dict[int, list[Mapping[str, Any]]] = {}
     for line in taken:
         for card in line["gpu"]:
-            found.setdefault(card["index"], []).append(card)
+            told = card if line["at"] >= first + skip_s else {**card, "util_percent": None}
+            found.setdefault(card["index"], []).append(told)
     cards = tuple(_card(index, found[index]) for index in sorted(found))
-    return Seen(cards, len(taken), taken[-1]["at"] - first)
+    return Seen(cards, samples, taken[-1]["at"] - first)
 
 
 def _card(index: int, told: Sequence[Mapping[str, Any]]) -> Card:

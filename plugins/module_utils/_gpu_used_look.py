@@ -7,8 +7,10 @@
 
 The cards are sampled by the benchmark's sampler, a process of its own: a driver that hangs costs
 the readings, not the answer, and the sampler is killed at the end. A known answer of a few tokens
-is over before a card has averaged its utilisation. So the model is made to talk on, and is cut
-off as soon as everything agrees: within a second or two on a healthy host. Where it doesn't, the
+is over before a card has averaged its utilisation. So the model is made to talk on. What a card
+shows in the first second may still be the work of the model before, of which the engine has a
+process and memory on the card too: it doesn't count. Then the model is cut off as soon as
+everything agrees, after little more than that second on a healthy host. Where it doesn't, the
 model is kept at work for the time that was set, and no longer.
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_sampler import (
@@ -28,6 +30,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._bench_sampler import
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_sampler_child import PROCESSES
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_wire import Prepare
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used import (
+    PERIOD_S,
     Claim,
     Limits,
     Owners,
@@ -47,6 +50,8 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import PASS,
 STEP_S = 0.2  # between two readings through NVML; the shortest average of a card is 1/6 s
 SMI_STEP_S = 1.0  # between two runs of nvidia-smi, each of which opens the driver anew
 LOOK_S = 0.1  # between two looks at what the sampler wrote
+# Of work, so that a reading counts: the second that doesn't, and the longest step to the next one.
+LEAST_S = PERIOD_S + SMI_STEP_S
 CLAIM_TIMEOUT_S = 5.0  # for an answer that needs no work
 NONE = "none: "  # how the sampler begins when it can't read the cards
 
@@ -57,7 +62,7 @@ class Looking:
 
     Attributes:
         url: base URL of the engine.
-        seconds: how long a model is kept generating at most.
+        seconds: how long a model is kept generating at most, ``LEAST_S`` or more.
         limits: what is wanted.
         python: an interpreter with nvidia-ml-py; empty when there is none.
         smi: path of nvidia-smi, for hosts without such an interpreter.
@@ -84,6 +89,11 @@ class _Generation:
     lines: list[dict[str, Any]] = field(default_factory=list)
     looked: float = 0.0
 
+    @property
+    def lasted_s(self) -> float:
+        """Return the time from the first token to the last."""
+        return 0.0 if self.first is None else self.last - self.first
+
 
 class Lookout:
     """Judges model by model whether it runs on a GPU; use it as a context.
@@ -104,7 +114,8 @@ class Lookout:
         self._clock = clock
         self.figures: list[dict[str, Any]] = []
         self._offset = 0
-        self._why = ""
+        self._away = ""  # why the cards of this host are none of the engine's
+        self._silent = ""  # why no reading comes, until the next one does
         self._sampler = Sampler(
             Watch(
                 step_s=STEP_S,
@@ -118,8 +129,8 @@ class Lookout:
         )
 
     def __enter__(self) -> Lookout:
-        self._why = elsewhere(self._looking.url)
-        if not self._why:
+        self._away = elsewhere(self._looking.url)
+        if not self._away:
             self._sampler.start()
         return self
 
@@ -129,19 +140,32 @@ class Lookout:
     def watch(self, model: str) -> Verdict:
         """Let a model generate while the cards are watched; return what is to be said of it."""
         run = _Generation()
-        why = self._why or self._unreadable()
-        if not why:
-            self._read()  # what was read before belongs to no generation
+        # What was read before belongs to no generation, but tells that a driver answers again.
+        if _readings(self._read()):
+            self._silent = ""
+        blind = "" if self._away else self._silent or self._unreadable()
+        if not self._away and not blind:
             self._generate(run, model)
             run.lines += self._read()
-            why = run.problem or self._silence()
         if run.claim is None:
             run.claim = self._engine.claim(self._prepare, model, CLAIM_TIMEOUT_S)
-        seen = self._seen(run, why)
-        if run.first is not None and not seen.samples and not run.problem:
-            self._why = seen.why  # not every model has to wait for a driver that hangs
+        seen = self._outcome(run, blind)
         self.figures.append(as_dict(model, run.claim, seen, run.owners))
         return judge_used(model, run.claim, seen, run.owners, self._looking.limits)
+
+    def _outcome(self, run: _Generation, blind: str) -> Seen:
+        """Return what was seen; where that is nothing, whether cards or model are the reason."""
+        if self._away or blind:
+            return Seen(why=self._away or blind, blind=bool(blind))
+        if run.problem:
+            return self._seen(run, run.problem)
+        seen = self._seen(run, self._silence())
+        if seen.samples:
+            return seen
+        if _readings(run.lines) and run.lasted_s < LEAST_S:
+            return replace(seen, why="it generated too late or too briefly to tell")
+        self._silent = seen.why  # not every model has to wait for a driver that hangs
+        return replace(seen, blind=True)
 
     def _generate(self, run: _Generation, model: str) -> None:
         """Ask for long answers, one after the other, until enough was seen or the time is over."""
@@ -191,15 +215,21 @@ class Lookout:
         seen = self._seen(run, "")
         if not seen.samples:
             return False
-        limits = self._looking.limits
-        settled = run.claim.ratio is None or falls_short(run.claim, limits)
-        verdict = judge_used(model, run.claim, seen, run.owners, limits)
-        return settled or verdict.status == PASS
+        verdict = judge_used(model, run.claim, seen, run.owners, self._looking.limits)
+        return self._settled(run) or verdict.status == PASS
+
+    def _settled(self, run: _Generation) -> bool:
+        """Tell whether the verdict stands by the engine's word, whatever the cards show."""
+        claim = run.claim
+        return claim is not None and (
+            claim.ratio is None or falls_short(claim, self._looking.limits)
+        )
 
     def _seen(self, run: _Generation, why: str) -> Seen:
         if run.first is None:
             return Seen(why=why)
-        return seen_between(run.lines, run.first, run.last, why)
+        skip_s = 0.0 if self._settled(run) else PERIOD_S
+        return seen_between(run.lines, run.first, run.last, why, skip_s)
 
     def _read(self) -> list[dict[str, Any]]:
         lines, self._offset = self._sampler.lines(self._offset)
@@ -214,3 +244,8 @@ class Lookout:
     def _silence(self) -> str:
         source = self._sampler.state("gpu")
         return f"{source} gave no reading within {self._looking.seconds:g} s"
+
+
+def _readings(lines: list[dict[str, Any]]) -> bool:
+    """Tell whether a sampler has read the cards."""
+    return any("gpu" in line for line in lines)

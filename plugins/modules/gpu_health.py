@@ -16,7 +16,8 @@ description:
   - Checks for which a card has no reading, such as ECC on GeForce cards, are V(N/A). A reading that
     should be there and isn't is V(UNKNOWN), never silence.
   - Limits and severities are data that O(policy) and O(xids) override. C(docs/gpu.md) lists them.
-  - Nothing is changed on the host.
+  - Nothing is changed on the host, apart from the counters that O(earlier_file) keeps for the next
+    run.
 extends_documentation_fragment:
   - hx_infra.llm.attributes
   - hx_infra.llm.gpu_reader
@@ -47,6 +48,19 @@ options:
         seconds since 1970). Counters, such as those of PCI Express replays and slowdowns, are
         judged by how much they grew since then; without it they are only told.
     type: dict
+    version_added: 0.4.0
+  earlier_file:
+    description:
+      - File on the host in which the module keeps the cards' counters (PCI Express replays, times
+        of slowdown) with time, boot and driver version, and against which it rates those of a later
+        run, unless O(earlier) is given.
+      - They are used when they are of the same boot, driver version and card, at least a minute old
+        (limits are per minute), and at most 30 days. They are replaced once they are as old as the
+        limit of C(gpu_sw_thermal), 30 minutes by default, or can't be used any more.
+      - Its directory isn't made; while there is none, nothing is kept. Where the file can't be
+        written otherwise, the task warns.
+      - Writing it is no change. In check mode it is only read.
+    type: path
     version_added: 0.4.0
   expected:
     description: What the host is declared to have; a field that is absent isn't checked.
@@ -117,14 +131,32 @@ options:
     version_added: 0.4.0
   allowed_processes:
     description:
-      - Programs that may compute on the GPUs, as file names without directory or as patterns.
+      - The engines' programs, which may compute on the GPUs, as file names without directory or as
+        patterns.
+      - With O(units) a name counts only for a process whose unit can't be read.
     type: list
     elements: str
     default: [ollama, ollama_llama_server, llama-server]
+  more_processes:
+    description: Other programs that may do so, written the same way, whatever unit they run in.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.4.0
+  units:
+    description:
+      - The engines' units, instances of templates by their full names. What runs in one of them may
+        compute, whatever its name; that goes for a container too whose identifier the unit keeps in
+        C(/run/<unit>.cid) (C(--cidfile=%t/%N.cid)).
+      - Without any the names alone decide.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.4.0
   foreign_processes:
     description:
-      - What a program that isn't in O(allowed_processes) means, V(fail) for V(CRITICAL), V(warn)
-        for V(WARN), V(ignore) for V(INFO).
+      - What a program that isn't allowed means, and a context whose process is gone, V(fail) for
+        V(CRITICAL), V(warn) for V(WARN), V(ignore) for V(INFO).
     type: str
     choices: [fail, warn, ignore]
     default: fail
@@ -260,6 +292,23 @@ notes:
   returned: always
   type: list
   elements: str
+earlier:
+  description: The earlier reading of O(earlier_file).
+  returned: when O(earlier_file) is given
+  type: dict
+  contains:
+    used:
+      description: Whether counters were rated against it.
+      returned: always
+      type: bool
+    kept:
+      description: Whether the present counters took its place.
+      returned: always
+      type: bool
+    message:
+      description: Why it could not be used; empty otherwise.
+      returned: always
+      type: str
 disabled:
   description: Checks that the policy switched off.
   returned: always
@@ -270,12 +319,12 @@ source:
   returned: always
   type: str
 actions:
-  description: Always empty, nothing is changed.
+  description: Always empty.
   returned: always
   type: list
   elements: str
 plan:
-  description: Always empty, nothing is changed.
+  description: Always empty.
   returned: always
   type: list
   elements: dict
@@ -297,8 +346,16 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health import (
     Inventory,
     judge,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_policy import REACTIONS
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_earlier import (
+    Recalled,
+    keep,
+    recall,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_host_io import Host
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_policy import REACTIONS, merge
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process import run_killable
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process_owner import with_owners
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_xid import this_boot
 
 EXPECTED_SPEC: dict[str, dict[str, Any]] = {
     "count": {"type": "int"},
@@ -322,13 +379,14 @@ def read(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     facts = params["gpu_facts"]
     if facts is None:
-        return read_gpus(
-            params["source"],
-            params["python"],
-            module.get_bin_path("nvidia-smi"),
-            params["timeout_s"],
-            run_killable,
-        )
+        smi = module.get_bin_path("nvidia-smi")
+
+        def read_once() -> dict[str, Any]:
+            return read_gpus(
+                params["source"], params["python"], smi, params["timeout_s"], run_killable
+            )
+
+        return with_owners(read_once(), read_once)
     refuse_other(module, "gpu_facts", facts, ("state", "gpus"), "gpu_info")
     return facts
 
@@ -352,6 +410,7 @@ def main() -> None:
             "gpu_facts": {"type": "dict"},
             "host_facts": {"type": "dict"},
             "earlier": {"type": "dict"},
+            "earlier_file": {"type": "path"},
             "expected": {"type": "dict", "default": {}, "options": EXPECTED_SPEC},
             "policy": {"type": "dict", "default": {}},
             "xids": {"type": "dict", "default": {}},
@@ -362,6 +421,8 @@ def main() -> None:
                 "elements": "str",
                 "default": list(OLLAMA_PROCESSES),
             },
+            "more_processes": {"type": "list", "elements": "str", "default": []},
+            "units": {"type": "list", "elements": "str", "default": []},
             "foreign_processes": {
                 "type": "str",
                 "choices": list(REACTIONS),
@@ -385,9 +446,18 @@ def main() -> None:
         xids=params["xids"],
         accept=params["accept"],
         containers=params["containers"],
+        more_processes=params["more_processes"],
+        units=params["units"],
     )
+    now, path = time.time(), params["earlier_file"]
+    boot, kept = "", Recalled(None, "", False)
     try:
-        report = judge(facts, params["host_facts"], inventory, time.time(), params["earlier"])
+        if path:
+            policy = merge(params["policy"], params["xids"], params["foreign_processes"])
+            boot = this_boot(Host())
+            kept = recall(path, facts, boot, now, policy)
+        earlier = params["earlier"] or kept.reading
+        report = judge(facts, params["host_facts"], inventory, now, earlier, lacking=kept.lacking)
     except HostError as error:
         module.fail_json(msg=f"{name}: {error}")
     for note in report.notes:
@@ -399,6 +469,19 @@ def main() -> None:
         "source": facts.get("source", "none"),
         **report.as_dict(),
     }
+    if path:
+        written = kept.replace and not module.check_mode
+        problem = keep(path, facts, boot, now) if written else ""
+        if problem:
+            module.warn(
+                f"{name}: the GPUs' counters can't be kept in {path}: {problem}. Rates of PCI "
+                "Express replays and slowdowns are not judged until a run can write it."
+            )
+        result["earlier"] = {
+            "used": kept.reading is not None and not params["earlier"],
+            "kept": written and not problem,
+            "message": kept.lacking,
+        }
     message = report.message(name)
     if message and params["fail"]:
         module.fail_json(msg=message, **result)

@@ -39,11 +39,18 @@ options:
         Another account than the present one takes root.
       - The account of the task by default.
     type: str
+  more_users:
+    description:
+      - Further accounts that compute, such as a second engine's. Each opens the nodes and tries
+        CUDA for itself, see RV(accounts). One that the host doesn't know yet is no error.
+    type: list
+    elements: str
+    default: []
   units:
     description:
       - Units that use the GPUs. The names of the variables in their environment are listed.
-      - When one of them that runs as O(service_user) has C(NoNewPrivileges=yes), CUDA is tried
-        under the same limit.
+      - When one of them that runs as an account has C(NoNewPrivileges=yes), CUDA is tried under the
+        same limit as this account.
     type: list
     elements: str
     default: []
@@ -235,6 +242,33 @@ cuda:
       returned: always
       type: list
       elements: dict
+accounts:
+  description: What further accounts can do.
+  returned: when O(more_users) names any
+  type: list
+  elements: dict
+  contains:
+    user:
+      description: Name of the account.
+      returned: always
+      type: str
+    known:
+      description: Whether the host has this account.
+      returned: always
+      type: bool
+    message:
+      description: Why nothing, or not all, could be tried; empty otherwise.
+      returned: always
+      type: str
+    nodes:
+      description: The device nodes, as in RV(nodes).
+      returned: for an account that the host has
+      type: list
+      elements: dict
+    cuda:
+      description: Whether CUDA works, as in RV(cuda).
+      returned: for an account that the host has
+      type: dict
 xids:
   description: What the driver has reported.
   returned: when the journal or a history can be read
@@ -292,6 +326,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_host_io import H
 
 SPEC: dict[str, dict[str, Any]] = {
     "service_user": {"type": "str"},
+    "more_users": {"type": "list", "elements": "str", "default": []},
     "units": {"type": "list", "elements": "str", "default": []},
     "cuda": {"type": "bool", "default": True},
     "dcgm": {"type": "bool", "default": True},
@@ -309,6 +344,7 @@ def main() -> None:
     wanted = Wanted(
         python=params["python"] or sys.executable,
         service_user=params["service_user"],
+        more_users=tuple(params["more_users"]),
         units=tuple(params["units"]),
         cuda=params["cuda"],
         dcgm=params["dcgm"],

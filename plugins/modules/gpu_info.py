@@ -436,7 +436,9 @@ gpus:
       type: bool
     processes:
       description: Programs that use the GPU, each with C(pid), C(type) (V(C), V(G) or V(C+G))
-        and, where known, C(name) and C(memory_bytes).
+        and, where known, C(name), C(memory_bytes), C(user), C(unit) (systemd's unit), C(container)
+        (the container's identifier) and C(gone) (true when there is no such process any more,
+        though the driver still lists it).
       returned: when told
       type: list
       elements: dict
@@ -452,6 +454,8 @@ plan:
   elements: dict
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_facts import (
@@ -459,17 +463,18 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_facts import (
     read_gpus,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process import run_killable
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_process_owner import with_owners
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=READER_SPEC, supports_check_mode=True)
-    facts = read_gpus(
-        module.params["source"],
-        module.params["python"],
-        module.get_bin_path("nvidia-smi"),
-        module.params["timeout_s"],
-        run_killable,
-    )
+    params = module.params
+    smi = module.get_bin_path("nvidia-smi")
+
+    def read() -> dict[str, Any]:
+        return read_gpus(params["source"], params["python"], smi, params["timeout_s"], run_killable)
+
+    facts = with_owners(read(), read)
     for note in facts["notes"]:
         module.warn(note["message"])
     module.exit_json(changed=False, actions=[], plan=[], **facts)

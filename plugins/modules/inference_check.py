@@ -15,7 +15,8 @@ description:
   - An engine can say so although the processors do the work. With O(gpu_seconds) each model that
     answers is made to talk on while the GPUs are watched. One of the engine's processes has to be
     on a GPU, half of the claimed memory has to be taken, and a GPU has to be more than 5 % busy.
-    That takes a second or two per model on a healthy host, and O(gpu_seconds) at most.
+    How busy it is in the first second doesn't count, as that may be another model's work.
+    That takes a second and a half per model on a healthy host, and O(gpu_seconds) at most.
   - Checks that the server answers C(/api/version) and, if told so, that C(/api/tags) lists the
     expected models and no others.
   - Of vLLM, with O(api=openai), the models have to be listed and to answer; what they say isn't
@@ -92,7 +93,7 @@ options:
     description:
       - Seconds that a model is kept generating at most while the GPUs are watched. It is cut off
         as soon as the engine and the GPUs agree.
-      - V(0) takes the engine at its word.
+      - V(0) takes the engine at its word; otherwise V(2) is the least.
     type: float
     default: 0.0
     version_added: 0.4.0
@@ -104,8 +105,9 @@ options:
     version_added: 0.4.0
   gpus_declared:
     description:
-      - Whether the host is declared to have GPUs. If so, it is a warning that they can't be read
-        with O(gpu_seconds); if not, the engine is taken at its word then.
+      - Whether the host is declared to have GPUs. If so, it is a failure that they can't be read
+        with O(gpu_seconds), and a warning that a model generates too briefly for it; if not, the
+        engine is taken at its word then.
     type: bool
     default: false
     version_added: 0.4.0
@@ -268,7 +270,7 @@ gpu_used:
       description: Part of it in GPU memory by the engine's word; null when it gives none.
       type: float
     samples:
-      description: Readings between the first token and the last.
+      description: Readings between the first token and the last, but for the first second.
       type: int
     seconds:
       description: Time from the first token to the last of these readings.
@@ -321,7 +323,11 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._endpoint_check impor
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used import Limits
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used_engines import OLLAMA, VLLM
-from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used_look import Looking, Lookout
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used_look import (
+    LEAST_S,
+    Looking,
+    Lookout,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._inference_check import (
     NON_STREAM,
     STREAM,
@@ -371,6 +377,11 @@ def refusal(params: dict[str, Any]) -> str:
         return f"min_gpu_ratio is {params['min_gpu_ratio']:g}, wanted 0 to 1."
     if params["gpu_seconds"] < 0:
         return f"gpu_seconds is {params['gpu_seconds']:g}, wanted 0 or more."
+    if 0 < params["gpu_seconds"] < LEAST_S:
+        return (
+            f"gpu_seconds is {params['gpu_seconds']:g}, wanted 0, or {LEAST_S:g} or more:"
+            " the first second doesn't count."
+        )
     options = ("expected_version", "expected_models")
     only = [name for name in options if params[name] not in (None, "")]
     if params["api"] != "ollama" and only:

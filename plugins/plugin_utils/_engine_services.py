@@ -42,9 +42,15 @@ def engine_services(declared: Mapping[str, Any], host: str, purpose: str) -> lis
     vllm = list(_vllm(declared, host))
     # A host that has moved to vLLM altogether declares no models for Ollama any more.
     has_ollama = bool(declared.get("models")) or not declared.get("services")
-    ollama = [_ollama(declared)] if has_ollama else []
-    shape = _for_runtime if purpose == RUNTIME else _for_the_night
-    return [shape(service) for service in (*ollama, *vllm)]
+    services = [*([_ollama(declared)] if has_ollama else []), *vllm]
+    if purpose == RUNTIME:
+        return services
+    return [_for_the_night(service, _gpu_count(declared)) for service in services]
+
+
+def _gpu_count(declared: Mapping[str, Any]) -> int | None:
+    count = (declared.get("gpus") or {}).get("count")
+    return None if count is None else int(count)
 
 
 def _ollama(declared: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def _ollama(declared: Mapping[str, Any]) -> dict[str, Any]:
         for model in declared.get("models") or []
     ]
     port = split_listen(listen)[1] or 11434
-    count = (declared.get("gpus") or {}).get("count")
+    count = _gpu_count(declared)
     return {
         "name": "ollama",
         "kind": "ollama",
@@ -66,7 +72,7 @@ def _ollama(declared: Mapping[str, Any]) -> dict[str, Any]:
         "exclusive": bool(declared.get("exclusive")),
         "key_file": "",
         "reach": f"http://{_in_url(str(declared['address']))}:{port}/api/version",
-        **({"gpus": int(count)} if count is not None else {}),
+        **({"gpus": count} if count is not None else {}),
     }
 
 
@@ -107,19 +113,18 @@ def _vllm(declared: Mapping[str, Any], host: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _for_runtime(service: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(service)
-
-
-def _for_the_night(service: Mapping[str, Any]) -> dict[str, Any]:
+def _for_the_night(service: Mapping[str, Any], gpus: int | None) -> dict[str, Any]:
+    """Return a service for the nightly test; ``gpus`` is the number that the host declares."""
     kept = {name: service[name] for name in ("name", "kind", "url")}
     kept["models"] = [model["name"] for model in service["models"]]
     if service["key_file"]:
         kept["key_file"] = service["key_file"]
     if service["kind"] == "ollama":
         kept["answer"] = ANSWER
-        if service.get("gpus") == 0:
+        if gpus == 0:
             kept["min_gpu_ratio"] = 0
+    elif service["gpus"] and gpus != 0:  # the build for GPUs; that for processors has none
+        kept["min_gpu_ratio"] = 1
     return kept
 
 

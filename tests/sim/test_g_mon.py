@@ -109,6 +109,30 @@ def test_a_card_that_is_lost_is_missed(host, machine, capsys):
     collect(host)
     warnings = g_mon(host, capsys, "status")["warnings"]
     assert any("GPU 1 " in text and "isn't in the newest sample" in text for text in warnings)
+    # For as long as it is lost: here no file has a line of it any more.
+    host.stable.resolve().unlink()
+    assert collect(host) == 0
+    for command in ("status", "compact"):
+        answer = g_mon(host, capsys, command)
+        assert (answer["exit"], answer["warnings"]) == (1, warnings)
+    machine.choose("rtx-4070-ti-x2")
+    assert collect(host) == 0
+    assert g_mon(host, capsys, "status")["exit"] == 0
+
+
+def test_a_card_that_was_taken_out_is_forgotten(host, machine, capsys, monkeypatch):
+    assert collect(host) == 0
+    uuid = g_mon(host, capsys, "status")["gpus"][1]["uuid"]
+    machine.choose("fault-one-gpu-missing")
+    time.sleep(1.1)
+    assert collect(host) == 0
+    host.save(reader=str(host.folder / "lib" / "gpu_nvml.py"))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)  # no rights come with that, and none are needed
+    assert cli.main(["--settings", str(host.settings_path), "forget", uuid]) == 0
+    assert f"{uuid} at " in capsys.readouterr().out
+    for _turn in range(2):
+        assert g_mon(host, capsys, "status")["exit"] == 0
+        assert collect(host) == 0
 
 
 def test_selftest_reads_the_cards(host):

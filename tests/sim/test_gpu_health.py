@@ -260,6 +260,32 @@ def test_the_module_refuses_what_means_nothing(simulated, options, words):
     assert words in found["msg"]
 
 
+def test_the_module_keeps_counters_and_rates_the_next_ones(simulated, tmp_path):
+    path = tmp_path / "health-counters.json"
+    simulated.choose("rtx-4070-ti-x2")
+    options = {"host_facts": HOST, "earlier_file": str(path)}
+    found, _said = module(**options)
+    assert (found["changed"], found["earlier"]["kept"], found["earlier"]["used"]) == (
+        False,
+        True,
+        False,
+    )
+    assert found["earlier"]["message"] == f"{path} does not exist yet"
+
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({**kept, "time": kept["time"] - 600}))  # as ten minutes ago
+    simulated.choose("fault-pcie-x4")  # the same card with 4096 replays
+    found, _said = module(**options)
+    (rate,) = [
+        check
+        for check in found["checks"]
+        if check["check"] == "gpu_pcie_replays" and check["status"] == "WARN"
+    ]
+    assert (rate["gpu"], rate["action"]) == (1, "service")
+    assert 300 < rate["value"] < 420
+    assert found["earlier"] == {"used": True, "kept": False, "message": ""}
+
+
 def test_a_host_that_nobody_read_is_told(simulated):
     simulated.choose("rtx-4070-ti-x2")
     found, _said = module(fail=True)
@@ -307,15 +333,18 @@ def play(folder, *arguments, **variables):
 def test_the_role_passes_a_healthy_host(simulated, tmp_path):
     simulated.choose("rtx-4070-ti-x2")
     policy = {"gpu_bar1": {"enabled": False}}
+    counters = tmp_path / "health-counters.json"
     rc, said = play(
         tmp_path,
         "--check",
         gpu_validation_expected=DECLARED,
         gpu_validation_policy=policy,
         gpu_validation_service_user="nobody-of-that-name",
+        gpu_validation_earlier_file=str(counters),
     )
     assert rc == 0, said
     assert "changed=0" in said
+    assert not counters.exists()  # a dry run writes nothing
     assert "switched off: ['gpu_bar1']" in said
     assert "CUDA: it was not asked for" in said
 
@@ -331,12 +360,15 @@ def test_the_role_takes_texts_and_the_programs_of_a_second_engine(simulated, tmp
         "gpu_validation_history_days": "7",
         "gpu_validation_containers": "no",
         "gpu_validation_expected": {"count": "2", "temperature_max_c": "90"},
+        "gpu_validation_earlier_file": str(tmp_path / "health-counters.json"),
     }
     rc, said = play(tmp_path, **texts)
     assert rc != 0
     assert "gpu_foreign_processes is VLLM::EngineCore" in said
+    assert (tmp_path / "health-counters.json").exists()  # a run that stops keeps its counters too
     rc, said = play(tmp_path, gpu_validation_more_processes=["VLLM::*"], **texts)
     assert rc == 0, said
+    assert "changed=0" in said
     assert "CUDA: it was not asked for" in said
 
 

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_host_nodes as nodes
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_cuda import try_cuda
@@ -304,11 +305,51 @@ def test_the_module_on_this_machine(simulated, monkeypatch, more):
 
 def test_the_module_without_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-    found = module({"service_user": "hx-nobody", "units": ["hx-nothing.service"]})
+    more = ["hx-nobody-else", pwd.getpwuid(os.geteuid()).pw_name]
+    settings = {"service_user": "hx-nobody", "more_users": more}
+    found = module({**settings, "units": ["hx-nothing.service"]})
     assert "failed" not in found, found
     assert found["cuda"]["state"] == "not_tried"
     assert "nodes" in {error["what"] for error in found["errors"]}
+    missing, tried = found["accounts"]
+    assert (missing["user"], missing["known"]) == ("hx-nobody-else", False)
+    assert (tried["user"], tried["cuda"]["state"]) == (more[1], "no_library")
 
 
 def test_the_module_without_cuda():
     assert module({"cuda": False})["cuda"]["message"] == "it was not asked for"
+
+
+def test_phase_1_tries_the_accounts_and_names_the_units_of_both_engines(tmp_path):
+    gen, vllm, unit = [{"name": "gen"}], ["VLLM::*", "vllm"], "citadel-llm@{}.service".format
+    hosts = {
+        "one": {"wanted": ["ollama", [], ["ollama.service"], []]},
+        "two": {
+            "llm_vllm_services": gen,
+            "llm_vllm_services_removed": ["old"],
+            "wanted": ["ollama", ["citadel"], ["ollama.service", unit("gen"), unit("old")], vllm],
+        },
+        "cpu": {
+            "llm_vllm_services": gen,
+            "llm_vllm_build": "cpu",
+            "llm_vllm_unit": "vllm",
+            "wanted": ["ollama", [], ["ollama.service", "vllm@gen.service"], vllm],
+        },
+    }
+    [block] = yaml.safe_load((ROOT / "playbooks/tasks/prepare.yml").read_text())
+    [judged] = [task for task in block["block"] if task["name"] == "Judge the GPUs"]
+    names = ("service_user", "more_users", "units", "engine_processes")
+    found = f"[{', '.join(f'gpu_validation_{name}' for name in names)}]"
+    compare = {"that": f"{found} == wanted", "fail_msg": f"found {{{{ {found} }}}}"}
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "vars_files": [str(ROOT / "playbooks/vars/declaration.yml")],
+        "tasks": [{"ansible.builtin.assert": compare, "vars": judged["vars"]}],
+    }
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    argv = [program, "-i", str(tmp_path / "hosts.json"), str(tmp_path / "play.yml")]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -301,11 +302,17 @@ def module(arguments):
 
 def test_the_module(simulated):
     simulated.choose("rtx-4080-super-x1")
+    (simulated.activity / str(os.getpid())).write_text(
+        f"pid={os.getpid()}\nname=ollama\ngpu.0.memory={MIB}\n"
+    )
     info, warned = module({"python": sys.executable})
     assert (info["changed"], info["state"], info["source"]) == (False, "ok", "nvml")
     assert info["actions"] == info["plan"] == info["errors"] == info["notes"] == []
     assert info["driver"]["package"]["name"] == "nvidia-ml-py"
     assert info["gpus"][0]["power_max_limit_watts"] == 400
+    (process,) = info["gpus"][0]["processes"]
+    assert process["user"] == pwd.getpwuid(os.geteuid()).pw_name
+    assert "gone" not in process
     assert "pynvml" not in warned
 
 

@@ -18,6 +18,7 @@ from gpu_machine import SIM, build
 from harness import FAST, start_ollama
 from nightly_host import Host, engine
 from nightly_standins import http_server, ollama_answers
+from vllm_standin import GIB, start_vllm
 
 HELD = 3 << 30
 ONE, TWO = "tiny:1b", "tiny-think:1b"
@@ -257,6 +258,44 @@ def test_a_generation_that_fails_is_a_failure_of_the_model(host, tmp_path, long,
     assert status == 1
     assert said in host.checks["phi3:latest"]["message"]
     assert not samplers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("engines", "words"),
+    [
+        ({"held": 6 * GIB}, r"GPU 1: 80 % busy, VLLM::EngineCore \(pid \d+\) holds 6.44 GB"),
+        (
+            {"held": 6 * GIB, "metrics": "none"},
+            r"^nothing of a GPU \(GET /metrics .*\); GPU 1: 80 % busy",
+        ),
+        ({}, "the engine says 573 blocks of GPU cache.*but no process of the engine is on a GPU"),
+        ({"held": GIB}, "1.07 GB are taken, wanted at least 3.22 GB"),
+        (
+            {"metrics": "none"},
+            r"the engine says nothing of a GPU \(.*\), but a GPU was at most 0 %",
+        ),
+        ({"metrics": "cpu"}, "4.29 GB of cache in main memory.*: the CPU computes it"),
+    ],
+)
+def test_vllm_that_is_declared_on_a_gpu(host, tmp_path, engines, words):
+    works = engines.get("held") == 6 * GIB
+    with start_vllm(tmp_path, **engines) as there:
+        status, output = night(host, there, "m", name="qwen3", kind="openai")
+    assert status == (0 if works else 1), output
+    check = host.checks["m"]
+    assert re.search(words, check["cards" if works else "message"]), check
+    ratio = host.metric('model_gpu_ratio{engine="qwen3",model="m"}')
+    assert ratio == (0 if not works else None if "metrics" in engines else 1)
+
+
+def test_vllm_that_chats_on_a_gpu_and_one_of_which_nobody_says_where(host, tmp_path):
+    with start_vllm(tmp_path, held=6 * GIB) as there, start_vllm(tmp_path, metrics="cpu") as free:
+        asked = {"kind": "openai", "models": ["m"]}
+        chat = {**asked, "name": "chat", "url": there.url, "api": "chat", "min_gpu_ratio": 1}
+        other = {**asked, "name": "other", "url": free.url}
+        status, output = host.run(chat, other, gpu_python=sys.executable, gpu_seconds=3.0)
+        assert (status, there.streams, free.streams) == (0, 1, 0), output
+    assert re.search(r"chat: m \(.*100% on the GPU\) - 573 blocks .* GPU 1: 80 % busy", output)
 
 
 def test_what_would_be_done_is_told(host):

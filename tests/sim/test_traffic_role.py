@@ -168,7 +168,7 @@ def undrain(gateway: GatewayHost, ollama: Ollama) -> subprocess.CompletedProcess
         "traffic_gateways": ["gw-01"],
         "traffic_url": ollama.url,
         "traffic_models": [MODEL],
-        "traffic_gpu_ratio": 0,
+        "traffic_gpus": {"count": 0},  # as declared; the engine has none
         "traffic_timeout": 3,
     }
     return play(gateway, "llm-01", "undrain", variables)

@@ -105,15 +105,40 @@ def test_bad_input_is_refused(refused, variables, words):
         assert word in output, output[-3000:]
 
 
-def test_a_gpu_that_is_too_hot_is_refused(refused, llm_01):
+@pytest.fixture
+def hot(llm_01):
+    """Make GPU 1 too hot for one test."""
     llm_01.run("cp /etc/sim-gpu/profile.conf /run/profile.conf")
     llm_01.run("cp /lab/sim_gpu/profiles/fault-over-temperature.conf /etc/sim-gpu/profile.conf")
-    try:
-        output = refused()
-    finally:
-        llm_01.run("cp /run/profile.conf /etc/sim-gpu/profile.conf")
+    yield
+    llm_01.run("cp /run/profile.conf /etc/sim-gpu/profile.conf")
+
+
+@pytest.mark.usefixtures("hot")
+def test_a_gpu_that_is_too_hot_is_refused(refused):
+    output = refused()
     assert "temperature" in output
     assert "RTX 4070 Ti" in output
+
+
+@pytest.mark.usefixtures("hot")
+def test_a_gpu_that_is_too_hot_and_accepted_is_in_the_report_with_the_reason(playbook, tmp_path):
+    accepted = [{"check": "gpu_temperature", "gpu": 1, "reason": "fan 7731 is ordered"}]
+    extra = json.dumps({"llm_report_dir": str(tmp_path), "llm_gpu_accept": accepted})
+    result = playbook("playbooks/remediate.yml", "-l", "llm-01", "--tags", "prepare", "-e", extra)
+    assert result.returncode == 0, result.stdout + result.stderr
+    [path] = tmp_path.glob("llm-01/*/run-record.json")
+    record = json.loads(path.read_text())
+    assert (record["verdict"], record["failure"]) == ("WARN", None)
+    [verdict] = [
+        verdict
+        for verdict in record["verdicts"]
+        if verdict["check"] == "gpu_temperature" and verdict["subject"].startswith("GPU 1 ")
+    ]
+    assert (verdict["status"], verdict["value"]) == ("WARN", 97)
+    assert verdict["evidence"].endswith("accepted: fan 7731 is ordered")
+    page = (tmp_path / "llm-01" / "latest.html").read_text()
+    assert "accepted: fan 7731 is ordered" in page
 
 
 def test_a_limit_that_matches_no_host_is_refused(playbook):

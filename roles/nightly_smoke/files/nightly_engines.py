@@ -14,22 +14,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from nightly_gpu import NO_TEXT, NOT_ASKED, Cards
+from nightly_gpu import TOLD, Cards, not_asked
 from nightly_http import SNIPPET, ExchangeError, Reply
-from nightly_session import Engine, Session
+from nightly_session import ASKED, Engine, Session
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used import Claim, amounts
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used_engines import claim_of_metrics
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import FAIL
 
-ASKED = {
-    "generate": "/api/generate",
-    "completions": "/v1/completions",
-    "chat": "/v1/chat/completions",
-    "embeddings": "/v1/embeddings",
-}
 GOOD_REASONS = ("stop", "length", "tool_calls")
 # Long enough to look where the model lies. A request without it leaves a loaded model's own time as
 # it is, and one that the test has loaded shall not hold memory until the morning.
@@ -110,7 +105,7 @@ def check_model(session: Session, model: str, cards: Cards | None = None) -> Out
         if session.engine.kind == "ollama":
             _ask_ollama(session, model, outcome, cards)
         else:
-            _ask_openai(session, model, outcome)
+            _ask_openai(session, model, outcome, cards)
 
     try:
         try:
@@ -162,10 +157,22 @@ def _ask_ollama(session: Session, model: str, outcome: Outcome, cards: Cards | N
         _check_text(f"{answer.get('thinking') or ''}{answer.get('response') or ''}", session.engine)
     outcome.seconds = round(session.now() - begin, 3)
     claim = _check_claim(session, model, outcome)
-    if claim is None:
-        return
-    if cards is None or embeds:
-        outcome.cards = NO_TEXT if embeds else NOT_ASKED
+    if claim is not None:
+        _look(session, asked, claim, outcome, cards, silent=embeds)
+
+
+def _look(
+    session: Session,
+    asked: Mapping[str, Any],
+    claim: Claim,
+    outcome: Outcome,
+    cards: Cards | None,
+    *,
+    silent: bool,
+) -> None:
+    """Hold an engine's word against the cards; take it without them, or of a model without text."""
+    if cards is None or silent:
+        outcome.cards = not_asked(session.engine, silent)
         return
     verdict = cards.look(session, asked, claim)
     if verdict.status == FAIL:
@@ -244,7 +251,42 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
-def _ask_openai(session: Session, model: str, outcome: Outcome) -> None:
+def _ask_openai(session: Session, model: str, outcome: Outcome, cards: Cards | None) -> None:
+    _question_openai(session, model, outcome)
+    silent = session.engine.api == "embeddings"
+    claim = _check_metrics(session, outcome, watched=cards is not None and not silent)
+    if claim is not None:
+        _look(session, {"model": model}, claim, outcome, cards, silent=silent)
+
+
+def _check_metrics(session: Session, outcome: Outcome, *, watched: bool) -> Claim | None:
+    """Judge by vLLM's own metrics whether it computes on a GPU; None if nobody asks.
+
+    Metrics that tell nothing leave it to the cards, if they are watched: they have to show the work
+    that is declared.
+    """
+    wanted = session.engine.min_gpu_ratio
+    if wanted <= 0:
+        return None
+    path = TOLD[session.engine.kind]
+    try:
+        text = session.call(path).body.decode("utf-8", "replace")
+    except ExchangeError as trouble:
+        said = f"where it computes is not known: {trouble}"
+        raise ExchangeError(trouble.kind, said, trouble.status) from trouble
+    claim = claim_of_metrics(text)
+    if claim.ratio is None:
+        if claim.otherwise == FAIL or not watched:
+            raise ExchangeError("answer", f"{claim.said}, so nobody knows what computed the answer")
+        return replace(claim, ratio=1.0, said=f"nothing of a GPU ({claim.said})")
+    outcome.gpu_ratio = round(claim.ratio, 4)
+    if outcome.gpu_ratio < wanted:
+        said = f"{claim.said} ({outcome.gpu_ratio:.0%} on the GPU), wanted {wanted:.0%}"
+        raise ExchangeError("answer", f"{said}: the CPU computes it")
+    return claim
+
+
+def _question_openai(session: Session, model: str, outcome: Outcome) -> None:
     engine, limits = session.engine, session.limits
     body: dict[str, Any] = {"model": model}
     if engine.api == "embeddings":

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hold what Ollama says about the GPU against what the cards show while a model generates.
+"""Hold what an engine says about the GPU against what the cards show while a model generates.
 
-Ollama may say that a model lies in GPU memory while the processors compute it. So the model is
-made to talk on, and a child reads the cards meanwhile. A driver that hangs costs the readings and
-never the run: the child is killed. The judgement and the child's program are those of the
-collection, see ``_gpu_used``.
+It may say that a model lies in GPU memory while the processors compute it. So the model is made
+to talk on, and a child reads the cards meanwhile. A driver that hangs costs the readings and never
+the run: the child is killed. The judgement and the child's program are those of the collection,
+see ``_gpu_used``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from nightly_http import SNIPPET, ExchangeError, within
-from nightly_session import Session
+from nightly_session import ASKED, Engine, Session
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_used
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used import (
@@ -39,6 +39,13 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used import (
     Seen,
     judge_used,
     seen_between,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used_engines import (
+    OLLAMA,
+    OLLAMA_TOKENS,
+    PROMPT,
+    VLLM,
+    VLLM_TOKENS,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
     FAIL,
@@ -59,14 +66,9 @@ LEAST_S = 3.0  # of work: to begin, a second that doesn't count, one until an id
 RESOLVE_S = 5.0
 PATIENCE_S = 2.0  # for a child to end, and for one that was killed
 
-# Short, so that little of the work is reading it; every model has a lot to say to it.
-PROMPT = "Count from one to two thousand in words, one number per line."
-TOKENS = 1024
-# Ollama's programs that compute. Whose process listens is hidden from the account of the test.
-OWNERS = Owners(names=("ollama", "ollama_llama_server", "llama-server"))
-
-NOT_ASKED = "by /api/ps alone, the GPUs were not asked"
-NO_TEXT = f"{NOT_ASKED}: it makes no text that lasts long enough"
+# The engines' programs that compute. Whose process listens is hidden from the account of the test.
+OWNERS, VLLM_OWNERS = Owners(names=OLLAMA.names), Owners(names=VLLM.names)
+TOLD = {"ollama": "/api/ps", "openai": "/metrics"}  # where an engine says what it has on a GPU
 
 
 @dataclass(frozen=True)
@@ -215,9 +217,10 @@ class Cards:
         away = _elsewhere(session.engine.url)
         limits = Limits(session.engine.min_gpu_ratio, self._watching.declared and not away)
         model = str(asked["model"])
+        owners = OWNERS if session.engine.kind == "ollama" else VLLM_OWNERS
 
         def judge(seen: Seen) -> Verdict:
-            return judge_used(model, claim, seen, OWNERS, limits)
+            return judge_used(model, claim, seen, owners, limits)
 
         why = away or self._why
         seen = Seen(why=why) if why else self._seen(session, asked, judge)
@@ -254,13 +257,12 @@ def generate(session: Session, asked: Mapping[str, Any], talk: _Talk, seconds: f
     Raises:
         ExchangeError: no answer began, or one broke off.
     """
-    options = {"temperature": 0, "num_predict": TOKENS}
-    body = {**asked, "prompt": PROMPT, "think": False, "stream": True, "options": options}
+    path, body = ASKED[session.engine.api], long_question(session.engine, asked)
     end = min(session.now() + seconds, session.end)
     while not talk.enough and (left := end - session.now()) > 0:
         before = talk.pieces
         try:
-            session.call("/api/generate", body, left, take=talk.take)
+            session.call(path, body, left, take=talk.take)
             if talk.pieces == before:
                 raise ExchangeError("answer", "the answer is empty")
         except ExchangeError as trouble:
@@ -270,6 +272,28 @@ def generate(session: Session, asked: Mapping[str, Any], talk: _Talk, seconds: f
             what = f"no token came within {seconds:g} s" if late else str(trouble)
             said = f"while the GPUs were watched: {what}"
             raise ExchangeError(trouble.kind, said, trouble.status) from trouble
+
+
+def long_question(engine: Engine, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's request for a long, streamed answer."""
+    if engine.kind == "ollama":
+        options = {"temperature": 0, "num_predict": OLLAMA_TOKENS}
+        return {**asked, "prompt": PROMPT, "think": False, "stream": True, "options": options}
+    body = {**asked, "max_tokens": VLLM_TOKENS, "temperature": 0, "stream": True}
+    if engine.api == "chat":
+        return {**body, "messages": [{"role": "user", "content": PROMPT}]}
+    return {**body, "prompt": PROMPT}
+
+
+def not_asked(engine: Engine, silent: bool = False) -> str:
+    """Say that an engine is taken at its word.
+
+    Args:
+        engine: it.
+        silent: whether the reason is that the model makes no text.
+    """
+    why = ": it makes no text that lasts long enough" if silent else ""
+    return f"by {TOLD[engine.kind]} alone, the GPUs were not asked{why}"
 
 
 class _Talk:

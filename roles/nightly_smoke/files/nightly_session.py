@@ -19,7 +19,17 @@ KINDS = ("ollama", "openai")
 # What has to answer before anything is asked, and where the models are listed.
 READY = {"ollama": "/api/version", "openai": "/v1/models"}
 LISTED = {"ollama": "/api/tags", "openai": "/v1/models"}
+# Where a model is asked, by what is asked of it.
+ASKED = {
+    "generate": "/api/generate",
+    "completions": "/v1/completions",
+    "chat": "/v1/chat/completions",
+    "embeddings": "/v1/embeddings",
+}
 APIS = {"ollama": ("generate",), "openai": ("completions", "chat", "embeddings")}
+# Ollama falls back to the CPU without a word. Of other engines it is judged where they are declared
+# to compute on a GPU, for not all of them tell.
+GPU_RATIO = {"ollama": 1.0, "openai": 0.0}
 PAUSE_S = 1.0
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -52,7 +62,7 @@ class Engine:
         ca_path: certificates of the authorities to trust; the system's when empty.
         api: what is asked of an OpenAI-compatible engine.
         answer: text that an answer has to contain; any text will do when empty.
-        min_gpu_ratio: least part of a model in GPU memory, 0 to 1; Ollama alone tells it.
+        min_gpu_ratio: least part of a model in GPU memory, 0 to 1; 0 does not judge it.
     """
 
     name: str
@@ -88,7 +98,7 @@ def engine_from(entry: Mapping[str, Any], where: str) -> Engine:
     api = str(entry.get("api") or APIS[str(kind)][0])
     if api not in APIS[str(kind)]:
         refuse("api", " or ".join(APIS[str(kind)]))
-    ratio = entry.get("min_gpu_ratio", 1.0)
+    ratio = entry.get("min_gpu_ratio", GPU_RATIO[str(kind)])
     if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio <= 1:
         refuse("min_gpu_ratio", "a number from 0 to 1")
     models = entry.get("models") or []

@@ -25,12 +25,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from nightly_engines import ASKED, Outcome, check_engine, check_model, models_of
+from nightly_engines import Outcome, check_engine, check_model, models_of
 from nightly_files import OWNER_AND_GROUP, FileError, load_settings, only_one, read_secret, say
 from nightly_gpu import LEAST_S, Cards, Watching
 from nightly_http import ExchangeError
 from nightly_report import line_of, load_record, record_of, save
-from nightly_session import Engine, Limits, Session, SettingsError, engine_from
+from nightly_session import ASKED, Engine, Limits, Session, SettingsError, engine_from
 
 PASSED, FAILED, UNUSABLE, OTHER_RUN = 0, 1, 2, 3
 OUTPUT_BYTES = 64 * 1024
@@ -311,7 +311,7 @@ def show(settings: Settings) -> int:
     if watching:
         what = f"read by {watching.python}, up to {watching.seconds:g} s a model"
     else:
-        what = "not asked: where a model lies is judged by /api/ps alone"
+        what = "not asked: where a model lies is judged by /api/ps alone, of vLLM by /metrics"
     print(f"GPUs   {what}")
     print(f"in all {settings.budget_s:g} s")
     return status

@@ -293,5 +293,5 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Note it for the next one."""
-    replace_file(path, (json.dumps(state, sort_keys=True) + "\n").encode(), durable=False)
+    """Note it for the next one, which may be after a power cut: a GPU that died in it is known."""
+    replace_file(path, (json.dumps(state, sort_keys=True) + "\n").encode())

@@ -115,7 +115,8 @@ class Account(NamedTuple):
     """What the collector tells of itself.
 
     Times are in seconds, points in time since 1970. ``xids_read`` is None where it doesn't look
-    for Xids; ``uuids`` has the label of every GPU that was seen, by its address.
+    for Xids; ``uuids`` has the label of every GPU that was seen, by its address; ``cards`` has
+    every GPU that answered once and wasn't forgotten since, by its label.
     """
 
     state: str
@@ -129,6 +130,7 @@ class Account(NamedTuple):
     xids: list[Xid]
     xids_read: bool | None
     uuids: dict[str, str]
+    cards: dict[str, dict[str, Any]]
 
 
 class Text:
@@ -163,7 +165,12 @@ def _quoted(text: Any) -> str:
 
 def label(gpu: dict[str, Any]) -> str:
     """Return the UUID as the exporter has it: without the prefix."""
-    return str(gpu["uuid"]).lower().removeprefix("gpu-")
+    return label_of(str(gpu["uuid"]))
+
+
+def label_of(uuid: str) -> str:
+    """Return a UUID, with or without its prefix, as the exporter has it."""
+    return uuid.lower().removeprefix("gpu-")
 
 
 def readable(sample: Sample | None) -> list[dict[str, Any]]:
@@ -257,6 +264,11 @@ def _about_collection(text: Text, sample: Sample | None, account: Account) -> No
         for gpu in sample.gpus:
             answers = gpu["state"] == "ok"
             own("state_ok", "Whether the GPU answers.", answers, labels={"index": gpu["index"]})
+        for card in account.cards.values():
+            # Not by the index: the driver may list a lost GPU no more, and number the others anew.
+            labels = {"gpu_uuid": card["uuid"], "pci_bus_id": card["pci_bus_id"]}
+            about = "Whether a GPU that answered once answers now."
+            own("present", about, card["present"], labels=labels)
 
 
 def _about_xids(text: Text, account: Account) -> None:

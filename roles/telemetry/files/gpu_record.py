@@ -27,7 +27,7 @@ from gpu_files import (
     save_state,
     trim_events,
 )
-from gpu_metrics import Account, label, readable, reason_bits, render_metrics
+from gpu_metrics import Account, label, label_of, readable, reason_bits, render_metrics
 from gpu_reader import CollectError, Left, Sample
 from gpu_xids import History
 
@@ -107,14 +107,19 @@ class Paths(NamedTuple):
         return self.csv.with_suffix(".state")
 
 
+class ForgetError(Exception):
+    """There is no such GPU that could be forgotten."""
+
+
 class Recorder:
     """Writes down collections, one after the other.
 
     An event tells that something is different from the last time. What there was the last time is
     kept in ``state``, in a file, because every one-shot collection is a process of its own:
     ``state`` of the collection, ``failing_since``, ``last_run`` and ``last_success``, ``failures``,
-    ``count`` of GPUs and those of them that don't answer (``gpus``), ``xids`` and ``xid_search``,
-    ``uuids`` by address, ``left`` of a reader that can't be killed, ``trimmed``.
+    ``count`` of GPUs and those of them that don't answer (``gpus``), ``cards`` that answered once,
+    ``xids`` and ``xid_search``, ``uuids`` by address, ``left`` of a reader that can't be killed,
+    ``trimmed``.
     """
 
     def __init__(
@@ -165,6 +170,7 @@ class Recorder:
                 self.state["last_success"] = sample.time
             except WriteError as error:
                 failure = error
+            self._cards(sample)
             for gpu in readable(sample):
                 self.state.setdefault("uuids", {})[_address(gpu)] = label(gpu)
             events += self._gpus(sample) + self._xids(search)
@@ -185,6 +191,26 @@ class Recorder:
         self._sample, self._code = None, None
         with self._writing():
             self._conclude("stopped", "", [("stop", "the collector was stopped")], now)
+
+    def forget(self, uuid: str, now: datetime) -> str:
+        """Take a GPU that was taken out off the ones that should answer; return the event's text.
+
+        ForgetError when there is no such GPU, or when it answers.
+        """
+        with locked(self.paths.lock):
+            state = load_state(self.paths.state)
+            cards: dict[str, dict[str, Any]] = state.get("cards", {})
+            card = cards.get(label_of(uuid))
+            if card is None or card["present"]:
+                what = "isn't known" if card is None else "answers"
+                missing = [card["uuid"] for card in cards.values() if not card["present"]]
+                wanted = f"a GPU that is missing ({', '.join(missing) or 'none is'})"
+                raise ForgetError(f"{uuid} {what}, wanted: {wanted}")
+            del cards[label_of(uuid)]
+            save_state(self.paths.state, state)
+            text = f"{card['uuid']} at {card['pci_bus_id']} is missed no more"
+            add_event(self.paths.events, now, "forget", text)
+        return text
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -213,6 +239,27 @@ class Recorder:
         if gap > STALE_INTERVALS * self.interval_s:
             return [("start", f"nothing was collected for {gap} s")]
         return []
+
+    def _cards(self, sample: Sample) -> None:
+        """Note which GPUs answer, beside those that did once: each stays until it is forgotten."""
+        cards: dict[str, dict[str, Any]] | None = self.state.get("cards")
+        if cards is None:  # an earlier version noted no more of them than this
+            known = self.state.get("uuids", {}).items()
+            cards = {
+                uuid: {"uuid": f"GPU-{uuid}", "pci_bus_id": address, "index": None, "seen": None}
+                for address, uuid in known
+            }
+        for card in cards.values():
+            card["present"] = False
+        for gpu in readable(sample):
+            cards[label(gpu)] = {
+                "uuid": gpu["uuid"],
+                "pci_bus_id": _address(gpu),
+                "index": gpu["index"],
+                "seen": sample.time,
+                "present": True,
+            }
+        self.state["cards"] = cards
 
     def _gpus(self, sample: Sample) -> list[tuple[str, str]]:
         """Return the events of single GPUs, known by their index."""
@@ -322,6 +369,7 @@ class Recorder:
             xids=self._history.xids() if self._history else [],
             xids_read=not self.state.get("xid_search") if self._history else None,
             uuids=self.state.get("uuids", {}),
+            cards=self.state.get("cards", {}),
         )
         texts = [(self.paths.textfile, render_metrics(self._sample, account))]
         if self.paths.dcgm:

@@ -6,7 +6,7 @@
 
 Without ``--stream`` it takes one sample and ends: exit status 0 sampled, 1 the GPUs could not be
 read, 2 not everything could be written. With it, it takes one every ``--interval`` seconds until
-a signal ends it.
+a signal ends it. With ``--forget`` no sample is taken: a GPU that was taken out is missed no more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gpu_files import WriteError
 from gpu_reader import READER, CollectError, collect
-from gpu_record import Paths, Recorder, utc
+from gpu_record import ForgetError, Paths, Recorder, utc
 from gpu_xids import PROGRAM, Search
 
 
@@ -54,6 +54,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--interval", type=float, default=300.0, help="seconds between samples")
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds that the driver has")
     parser.add_argument("--stream", action="store_true", help="go on until a signal comes")
+    parser.add_argument("--forget", metavar="UUID", help="miss a GPU no more that was taken out")
     parser.add_argument("--reader", type=Path, default=READER, help=argparse.SUPPRESS)
     parser.add_argument("--xid-program", type=Path, default=PROGRAM, help=argparse.SUPPRESS)
     parser.add_argument("--xid-interval", type=float, default=60.0, help=argparse.SUPPRESS)
@@ -64,12 +65,19 @@ def main(given: list[str] | None = None) -> int:
     """Parse the command line and collect."""
     options = arguments().parse_args(given)
     paths = Paths(options.csv, options.textfile, options.dcgm, options.xids)
-    if options.stream:
+    if options.stream and options.forget is None:
         from gpu_service import Service  # noqa: PLC0415 - a single sample is cheaper without it
 
         return Service(options, paths).run()
     try:
-        return take_one(options, Recorder(paths, options.keep_days, options.interval))
+        recorder = Recorder(paths, options.keep_days, options.interval)
+        if options.forget is not None:
+            print(recorder.forget(options.forget, utc(time.time())))
+            return 0
+        return take_one(options, recorder)
+    except ForgetError as error:
+        print(error, file=sys.stderr)
+        return 1
     except WriteError as error:
         print(f"not_written: {error}", file=sys.stderr)
         return 2

@@ -180,7 +180,9 @@ def test_every_option_of_vllm_has_a_declaration_with_its_default():
     environment = NativeEnvironment()
     found = {"inventory_hostname": "llm-01"}
     for name, text in load(ROOT / "playbooks" / "vars" / "declaration.yml").items():
-        if name in ("hx_address", "hx_base_dir", "hx_venv") or name.startswith("hx_vllm_"):
+        if name in ("hx_address", "hx_base_dir", "hx_gpus", "hx_venv") or name.startswith(
+            "hx_vllm_"
+        ):
             found[name] = environment.from_string(text).render(found)
     for name, default in defaults.items():
         value = environment.from_string(given[name]).render(found)

@@ -2,14 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the collector says of itself: its events, and its metrics as far as they aren't of a GPU."""
+"""What the collector says of itself: events, metrics that aren't of a GPU, and whom it misses."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from . import gauges
 from .settings import Settings, printable, unreadable
 
 TAIL_BYTES = 1024 * 1024  # thousands of events
@@ -61,6 +64,44 @@ def metrics(settings: Settings) -> Metrics | None:
         last_success=_sample_of(text, r"hx_infra_gpu_last_success_timestamp_seconds"),
         mode=mode,
     )
+
+
+class Missing(NamedTuple):
+    """A GPU that should answer and doesn't, as the collector has it."""
+
+    uuid: str  # empty for one that has told it to nobody yet
+    text: str  # what is wrong, and what to do
+
+
+def missing(settings: Settings) -> list[Missing] | None:
+    """Return the GPUs that the last sample lacks; None when the collector noted none of them.
+
+    It knows every GPU that answered once, however long ago, until an operator forgets it.
+    """
+    try:
+        state: Any = json.loads(settings.state.read_text(encoding="utf-8", errors="replace"))
+        gone = [card for card in state["cards"].values() if not card["present"]]
+        named = {str(card["index"]) for card in gone}
+        unnamed = [
+            Missing("", printable(f"GPU {index} is {word}: g-mon logs"))
+            for index, word in sorted(state["gpus"].items())
+            if index not in named
+        ]
+        return [_missing_card(card) for card in gone] + unnamed
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(settings.state, error) from error
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
+        return None  # an earlier version's, or no file of the collector: the next sample makes one
+
+
+def _missing_card(card: dict[str, Any]) -> Missing:
+    uuid, index, seen = card["uuid"], card["index"], card["seen"]
+    name = f"GPU at {card['pci_bus_id']}" if index is None else f"GPU {index}"
+    last = "" if seen is None else f", it was last seen at {gauges.clock(seen)} UTC"
+    remedy = f"if it was taken out: sudo g-mon forget {uuid}"
+    return Missing(uuid, printable(f"{name} ({uuid}) isn't in the newest sample{last}; {remedy}"))
 
 
 def _sample_of(text: str, name: str) -> float | None:

@@ -35,6 +35,13 @@ VERBS = {
     "enable": "take samples after each boot",
     "disable": "take no samples after the next boot",
 }
+# Isolated Python doesn't look beside the program that it runs.
+FORGET = """
+import sys
+sys.path.append(sys.argv[1])
+from gpu_telemetry import main
+sys.exit(main(sys.argv[2:]))
+"""
 JOURNAL_SECONDS = 30.0
 FOLLOW_SECONDS = 0.5
 DEFAULT_FRAME_SECONDS = 5.0
@@ -116,6 +123,8 @@ def parser() -> argparse.ArgumentParser:
         help="begin of the period: 90m, 24h, 7d, or a time in UTC as 2026-11-20 (default: 24h)",
     )
     _add_json(figures)
+    forget = add("forget", _forget, "miss a GPU no more that was taken out (needs root)")
+    forget.add_argument("uuid", metavar="UUID", help="as g-mon status names it")
     test = add(
         "selftest", _selftest, "test every part, step by step; as root also take a sample (sudo)"
     )
@@ -166,6 +175,25 @@ def _steer(options: argparse.Namespace, settings: Settings) -> int:
     for text in units.act(options.command, settings, time.time()):
         print(text)
     return 0
+
+
+def _forget(options: argparse.Namespace, settings: Settings) -> int:
+    bench = selftest.Bench(settings, root=os.geteuid() == 0)
+    if not bench.root:
+        what = f"the collector's notes are of {settings.user}"
+        raise GMonError(f"forget needs root, {what}: sudo g-mon forget {printable(options.uuid)}")
+    if bench.account is None:
+        raise GMonError(f"there is no account {settings.user}: run the role telemetry again")
+    # As its account, for that one owns the directory and could lead root astray.
+    told = selftest.child(
+        bench,
+        ["-c", FORGET, str(settings.reader.parent), f"--forget={options.uuid}",
+         f"--csv={settings.stable}", f"--textfile={settings.textfile}"],
+        selftest.CHILD_SECONDS,
+        as_user=True,
+    )  # fmt: skip
+    print(printable(told.strip()))
+    return status.HEALTHY
 
 
 def _status(options: argparse.Namespace, settings: Settings) -> int:

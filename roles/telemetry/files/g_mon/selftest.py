@@ -256,6 +256,9 @@ def driver(bench: Bench) -> Iterator[Step]:
         yield Step("driver", FAIL, f"the GPUs can't be read: {error}")
         return
     bad = [f"GPU {gpu.get('index')} is {gpu.get('state')}" for gpu in gpus if not _answers(gpu)]
+    listed = {str(gpu.get("uuid")) for gpu in gpus}
+    noted = account.missing(bench.settings) or []
+    bad += [card.text for card in noted if card.uuid and card.uuid not in listed]
     if not gpus:
         yield Step("driver", FAIL, "the driver sees no GPU")
     elif bad:

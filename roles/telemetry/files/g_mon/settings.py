@@ -45,6 +45,11 @@ class Settings:
         return self.data_dir / f"{STEM}.events"
 
     @property
+    def state(self) -> Path:
+        """What the collector knows from one sample to the next."""
+        return self.data_dir / f"{STEM}.state"
+
+    @property
     def stale_after_s(self) -> float:
         """The age at which data are stale."""
         return STALE_INTERVALS * self.interval_s

@@ -112,12 +112,22 @@ def judge_data(
             f"the newest sample lies {gauges.duration(age)} in the future: the clock was set back, "
             "so the age of the data isn't known"
         )
-    for row in tail.missing:
-        warnings.append(
-            f"GPU {row.index} ({row.key}) isn't in the newest sample, "
-            f"it was last seen at {gauges.clock(row.time)} UTC"
-        )
-    return [], warnings
+    return [], warnings + judge_missing(settings, tail)
+
+
+def judge_missing(settings: Settings, tail: Tail) -> list[str]:
+    """Return which GPUs should be in the newest sample and aren't.
+
+    The collector knows of them for ever, the end of the data for some samples only: that one is
+    asked where the collector has noted nothing yet, and for cards without a UUID.
+    """
+    noted = account.missing(settings)
+    return [card.text for card in noted or ()] + [
+        f"GPU {row.index} ({row.key}) isn't in the newest sample, "
+        f"it was last seen at {gauges.clock(row.time)} UTC"
+        for row in tail.missing
+        if noted is None or not row.text("uuid")
+    ]
 
 
 def _data_json(settings: Settings, tail: Tail, now: float) -> dict[str, Any]:

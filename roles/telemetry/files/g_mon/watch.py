@@ -19,7 +19,7 @@ from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from . import data, gauges, units, view
+from . import account, data, gauges, units, view
 from .data import MIB, SLOWDOWNS, Row, by_gpu, iso
 from .gauges import NONE
 from .selftest import Bench, read_gpus
@@ -92,6 +92,9 @@ class Recorded:
                 # After the clock was set back, rows of the time before it lie in the future.
                 rows = data.read(settings, since).rows
                 scene.rows = [row for row in rows if row.time <= tail.time]
+            shown = {row.key for row in scene.rows}  # these have it in their first line
+            noted = account.missing(settings) or []
+            scene.problems += [card.text for card in noted if card.uuid not in shown]
         except GMonError as error:
             scene.problems.append(str(error))
         return scene

@@ -164,13 +164,15 @@ def host(count=1, **parts):
     return {key: value for key, value in found.items() if value is not None}
 
 
-def report(found=None, around=None, *, expected=None, earlier=None, now=NOW, **inventory):
+def report(
+    found=None, around=None, *, expected=None, earlier=None, lacking="", now=NOW, **inventory
+):
     """Judge a host, a healthy one by default; ``around=False`` means that nobody read the host."""
     found = found or facts()
     if around is None:
         around = host(len(found["gpus"]) or 1)
     given = Inventory(expected=expected or {}, **inventory)
-    return judge(found, around or None, given, now, earlier)
+    return judge(found, around or None, given, now, earlier, lacking=lacking)
 
 
 def outcomes(found, check):

@@ -5,7 +5,15 @@
 from __future__ import annotations
 
 import pytest
-from gpu_health_samples import DATA_CENTRE, NOW, card, of_card
+from gpu_health_samples import (
+    DATA_CENTRE,
+    NOW,
+    card,
+    facts,
+    of_card,
+    outcome,
+    report,
+)
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_card import replay_limit
 
@@ -196,6 +204,15 @@ def test_the_rate_of_a_policy():
 )
 def test_a_card_that_was_not_read_earlier_is_only_told(old):
     assert of_card("gpu_pcie_replays", earlier=old, pcie_replay_count=4000).status == "INFO"
+
+
+def test_what_lacks_an_earlier_reading_says_why():
+    hot = card(clocks_event_reasons=["sw_thermal_slowdown"])
+    found = report(facts(hot), lacking="x.json does not exist yet")
+    for check in ("gpu_pcie_replays", "gpu_throttle_time", "gpu_sw_thermal"):
+        health = outcome(found, check)
+        assert health.status == "INFO"
+        assert "an earlier reading is needed (x.json does not exist yet)" in health.evidence
 
 
 def test_a_rate_without_a_limit_is_unknown():

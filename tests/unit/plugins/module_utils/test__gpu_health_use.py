@@ -53,6 +53,82 @@ def test_a_foreign_program_is_named():
     assert (health.value, health.action) == (["miner (pid 7)"], "restart_app")
 
 
+UNITS = ["ollama.service", "citadel-llm@gen.service"]
+ID = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("process", "status"),
+    [
+        ({"name": "ollama", "unit": "ollama.service"}, "PASS"),
+        ({"name": "/usr/bin/python3", "unit": "citadel-llm@gen.service"}, "PASS"),
+        ({"name": "VLLM::EngineCore", "unit": "citadel-llm@old.service"}, "CRITICAL"),
+        ({"name": "/home/bob/bin/ollama", "unit": "session-3.scope"}, "CRITICAL"),
+        ({"name": "ollama", "unit": "user@1000.service"}, "CRITICAL"),
+        ({"name": "ollama", "unit": f"docker-{ID}.scope", "container": ID}, "CRITICAL"),
+        ({"name": "ollama", "container": ID}, "CRITICAL"),
+        # where no unit could be read the name decides, as it did without units
+        ({"name": "ollama"}, "PASS"),
+        ({"name": "miner"}, "CRITICAL"),
+        # what operators allow beside the engines, they allow anywhere
+        ({"name": "/opt/train/trainer", "unit": "train.service"}, "PASS"),
+        ({"name": "/opt/train/trainer"}, "PASS"),
+    ],
+)
+def test_an_engine_is_known_by_its_unit(process, status):
+    found = facts(card(processes=[{"pid": 7, "type": "C", **process}]))
+    judged = report(found, units=UNITS, more_processes=["train*"])
+    assert outcome(judged, "gpu_foreign_processes").status == status
+
+
+def test_a_unit_may_be_declared_without_its_type():
+    process = {"pid": 7, "name": "x", "unit": "citadel-llm@v1.5.service"}
+    found = report(facts(card(processes=[process])), units=["citadel-llm@v1.5"])
+    assert outcome(found, "gpu_foreign_processes").status == "PASS"
+
+
+def test_without_units_a_name_counts_in_any():
+    process = {"pid": 7, "name": "ollama", "unit": "session-3.scope", "user": "bob"}
+    found = report(facts(card(processes=[process])))
+    assert outcome(found, "gpu_foreign_processes").status == "PASS"
+
+
+def test_a_program_that_poses_as_an_engine_is_named_with_unit_and_user():
+    posing = {"pid": 7, "name": "ollama", "unit": "session-3.scope", "user": "bob"}
+    boxed = {"pid": 8, "name": "miner", "unit": f"docker-{ID}.scope", "container": ID}
+    found = report(facts(card(processes=[posing, boxed])), units=UNITS, more_processes=["train*"])
+    health = outcome(found, "gpu_foreign_processes")
+    assert health.value == [
+        "ollama (pid 7, session-3.scope, user bob)",
+        "miner (pid 8, docker-0123456789ab.scope)",
+    ]
+    assert health.limit[:2] == UNITS
+    assert health.limit[-1] == "train*"
+    assert "outside of ollama.service, citadel-llm@gen.service an engine's name does not count" in (
+        health.evidence
+    )
+    assert (health.action, health.remedy.partition(",")[0]) == ("restart_app", "stop the program")
+    assert "more_processes" in health.remedy
+
+
+@pytest.mark.parametrize("name", [None, "ollama", "[Not Found]"])
+def test_a_context_that_outlives_its_process_asks_for_a_reset(name):
+    process = {"pid": 7, "type": "C", "gone": True, **({"name": name} if name else {})}
+    health = of_card("gpu_foreign_processes", processes=[process])
+    assert (health.status, health.action) == ("CRITICAL", "reset_gpu")
+    assert health.value == ["a process that is gone (pid 7)"]
+    assert "else reboot" in health.remedy
+
+
+def test_a_leaked_context_hides_no_foreign_program():
+    gone, miner = {"pid": 7, "gone": True}, {"pid": 8, "name": "miner"}
+    found = outcomes(report(facts(card(processes=[gone, miner]))), "gpu_foreign_processes")
+    assert [(one.action, one.value) for one in found] == [
+        ("reset_gpu", ["a process that is gone (pid 7)"]),
+        ("restart_app", ["miner (pid 8)"]),
+    ]
+
+
 @pytest.mark.parametrize(
     ("processes", "limit", "status"),
     [

@@ -84,6 +84,25 @@ def test_when_it_came_up_decides_what_it_still_means(what, outcome_):
     assert status(what) == outcome_
 
 
+@pytest.mark.parametrize("xid", [row.code for row in XIDS if row.action == "reset_gpu"])
+def test_a_reset_that_nobody_can_see_settles_nothing_and_the_operator_is_told(xid):
+    # The driver asks for nothing any more, as after a reset, or after a single timeout of the GSP.
+    health = outcome(judged(entry(xid), found=facts(card(recovery_action=0))), "gpu_xid")
+    grave = health.status == "CRITICAL"
+    assert ("only a reboot settles this" in health.remedy) == grave
+    assert ("llm_gpu_accept" in health.remedy) == grave
+    assert status(entry(xid, this_boot=0)) == "INFO"
+
+
+def test_a_reset_card_can_be_accepted_until_the_reboot():
+    around = host(xids={"since": "2026-10-19", "entries": [entry(119)]})
+    until = {"check": "gpu_xid", "gpu": 0, "reason": "reset", "until": "2026-11-20"}
+    found = report(None, around, accept=[until])
+    (verdict,) = [said for said in found.verdicts if said.check == "gpu_xid"]
+    assert verdict.status == "WARN"
+    assert found.message("llm-01") == ""
+
+
 def test_the_days_that_a_lesser_one_counts_are_a_limit():
     old = entry(31, last=TEN_DAYS_AGO)
     assert status(old, policy={"gpu_xid": {"limit": 14}}) == "WARN"

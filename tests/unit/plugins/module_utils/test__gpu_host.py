@@ -62,6 +62,7 @@ ANSWERS = {
     "systemctl show": "LoadState=loaded\nUser=ollama\nEnvironment=CUDA_PROFILE=1\n",
 }
 USER = pwd.getpwuid(os.geteuid()).pw_name
+OTHER = next(entry.pw_name for entry in pwd.getpwall() if entry.pw_name != USER)
 
 
 class Children:
@@ -233,6 +234,46 @@ def test_a_service_user_that_is_not_there(look):
         "gpus": [],
     }
     assert not [node for node in found["nodes"] if "openable" in node]
+
+
+def test_further_accounts_try_for_themselves(look):
+    found = look(service_user=USER, more_users=(USER, "hx-nobody", OTHER, OTHER))
+    missing, tried = found["accounts"]
+    assert missing == {
+        "user": "hx-nobody",
+        "known": False,
+        "message": "this host has no user hx-nobody",
+    }
+    assert (tried["user"], tried["known"], tried["message"]) == (OTHER, True, "")
+    assert [node["openable"] for node in tried["nodes"]] == [True] * 4
+    assert tried["cuda"]["state"] == found["cuda"]["state"] == "ok"
+    uid = pwd.getpwnam(OTHER).pw_uid
+    assert look.run.settings["nodes"]["account"]["uid"] == uid
+    assert look.run.settings["cuda"]["account"]["uid"] == uid
+    assert found["errors"] == []
+
+
+def test_a_further_account_has_the_groups_and_limits_of_its_own_unit(look):
+    show = f"LoadState=loaded\nUser={USER}\nNoNewPrivileges=yes\nSupplementaryGroups=4242\n"
+    found = look(answers={**ANSWERS, "systemctl show": show}, more_users=(USER,))
+    assert found["accounts"][0]["user"] == USER
+    assert 4242 in look.run.settings["nodes"]["account"]["groups"]
+    assert look.run.settings["cuda"]["no_new_privileges"] is True
+
+
+def test_a_further_account_whose_groups_are_not_there_is_not_tried(look):
+    show = f"LoadState=loaded\nUser={USER}\nSupplementaryGroups=hx-nothing\n"
+    (entry,) = look(answers={**ANSWERS, "systemctl show": show}, more_users=(USER,))["accounts"]
+    assert entry["known"]
+    assert entry["message"] == entry["cuda"]["message"] == "this host has no group hx-nothing"
+    assert not [node for node in entry["nodes"] if "openable" in node]
+
+
+def test_after_a_node_that_hangs_no_further_account_tries(look):
+    (entry,) = look(hangs="/nvidia0", more_users=(USER,))["accounts"]
+    assert not [node for node in entry["nodes"] if "openable" in node]
+    assert entry["message"] == "not tried: opening /dev/nvidia0 did not end"
+    assert entry["cuda"]["state"] == "not_tried"
 
 
 def test_cuda_is_left_alone_when_nobody_asks(look):

@@ -154,13 +154,20 @@ def test_judgement(claim, what, ratio, status, value):
 
 
 @pytest.mark.parametrize(
-    ("declared", "why", "status"),
-    [(True, "no driver", "WARN"), (False, "no driver", "PASS"), (True, "", "PASS")],
+    ("declared", "why", "blind", "status"),
+    [
+        (True, "no driver", True, "FAIL"),
+        (False, "no driver", True, "PASS"),
+        (True, "no token", False, "WARN"),
+        (False, "no token", False, "PASS"),
+        (True, "", False, "PASS"),
+    ],
 )
-def test_cards_that_cannot_be_read(declared, why, status):
-    verdict = judge(ON_GPU, Seen(why=why), declared=declared)
-    assert verdict.status == status
-    assert ("not known: no driver" in verdict.evidence) == bool(why)
+def test_cards_that_cannot_be_read(declared, why, blind, status):
+    verdict = judge(ON_GPU, Seen(why=why, blind=blind), declared=declared)
+    assert (verdict.status, verdict.value) == (status, 1.0)
+    assert (f"not known: {why}" in verdict.evidence) == bool(why)
+    assert ("expected and have to be readable" in verdict.evidence) == (status == "FAIL")
 
 
 def test_vllm_has_to_hold_half_of_what_it_reserves_on_its_cards():
@@ -259,6 +266,21 @@ def test_only_readings_between_the_tokens_count_and_the_most_of_each():
     [card] = found.cards
     assert (card.busy_percent, card.used) == (40.0, 5)
     assert card.processes == (Process(ENGINE, "ollama", GB), Process(900))
+
+
+def test_utilisation_of_the_first_second_is_left_out_and_nothing_else():
+    own = {"pid": ENGINE, "type": "C", "name": "ollama", "memory_bytes": GB}
+    lines = [
+        sample(10.2, told(busy=97.0, used=GB, processes=[own])),
+        sample(11.0, told(busy=3.0), told(1, busy=None)),
+    ]
+    found = seen_between(lines, 10.0, 11.5, skip_s=1.0)
+    assert (found.samples, found.lasted_s) == (1, pytest.approx(1.0))
+    first, second = found.cards
+    assert (first.busy_percent, first.used) == (3.0, GB)
+    assert first.processes == (Process(ENGINE, "ollama", GB),)
+    assert second.busy_percent is None
+    assert seen_between(lines, 10.0, 10.9, "too brief", skip_s=1.0) == Seen(why="too brief")
 
 
 def test_no_reading_between_the_tokens_has_a_reason():

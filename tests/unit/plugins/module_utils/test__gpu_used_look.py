@@ -42,6 +42,7 @@ class World:
         self.fails_after = None
         self.state = "nvml"
         self.card = BUSY
+        self.card_after = {}  # by seconds of the generation
         self.missed = ""
         self.from_s = 0.0  # of the generation, when the sampler gives its first reading
         self.claim = Claim(1.0, "all of it", 2 * GB)
@@ -66,7 +67,7 @@ class World:
                     self.now = end
                     raise socket.timeout("timed out")
                 self.now += self.token_s
-                self._sample()
+                self.read_the_cards()
                 yield b'{"response":"one"}\n' if self.status == 200 else b"busy\n"
 
         def close():
@@ -74,9 +75,12 @@ class World:
 
         return lambda: Answer(self.status, chunks(), close)
 
-    def _sample(self):
+    def read_the_cards(self):
         if self.now - 100.0 < self.from_s:
             return
+        for after, card in self.card_after.items():
+            if self.now - 100.0 >= after:
+                self.card = card
         if self.missed:
             self._lines.append({"at": self.now, "missed": "gpu", "why": self.missed})
         elif self.card:
@@ -109,7 +113,7 @@ def world(monkeypatch):
     return made
 
 
-def watch(world, *models, seconds=10.0, limits=None, url="http://127.0.0.1:1"):
+def watch(world, *models, seconds=10.0, limits=None, url="http://127.0.0.1:1", before=None):
     def claim(_prepare, _model, _timeout_s):
         world.claims_at.append(round(world.now - 100.0, 3))
         return world.claim
@@ -117,7 +121,11 @@ def watch(world, *models, seconds=10.0, limits=None, url="http://127.0.0.1:1"):
     engine = Engine("/generate", lambda model: model.encode(), claim, ("ollama",), ("ollama",))
     looking = Looking(url, seconds, limits or Limits(1.0, declared=True))
     with Lookout(looking, engine, world.prepare, world.clock) as lookout:
-        verdicts = [lookout.watch(model) for model in models or ["m"]]
+        verdicts = []
+        for model in models or ["m"]:
+            if before:
+                before(model)
+            verdicts.append(lookout.watch(model))
     assert world.stopped == 1
     assert world.closed == world.requests
     return verdicts if models else verdicts[0], lookout.figures
@@ -127,10 +135,17 @@ def test_an_answer_is_cut_off_as_soon_as_all_agree(world):
     verdict, [figures] = watch(world)
     assert (verdict.status, verdict.value) == ("PASS", 1.0)
     assert world.requests == 1
-    assert world.now - 100.0 < 0.5
+    assert 1.0 < world.now - 100.0 < 1.5  # a second that doesn't count, and one reading
     assert world.claims_at == [0.1]  # with the first token, while the model is at work
     assert figures["samples"] >= 1
     assert figures["gpus"][0]["busy_percent"] == 90.0
+
+
+def test_what_a_card_shows_in_the_first_second_may_be_of_the_model_before(world):
+    world.card_after = {0.9: {**BUSY, "util_percent": 0.0}}
+    verdict, _figures = watch(world, seconds=3.0)
+    assert (verdict.status, verdict.value) == ("FAIL", 0.0)
+    assert "a GPU was at most 0 % busy in " in verdict.evidence
 
 
 def test_a_late_reading_is_waited_for(world):
@@ -167,24 +182,52 @@ def test_an_engine_that_says_cpu_needs_one_reading_as_evidence(world):
 def test_a_driver_that_hangs_costs_its_time_once_and_no_answer(world):
     world.card = None
     verdicts, figures = watch(world, "a", "b", "c", seconds=3.0)
-    assert [verdict.status for verdict in verdicts] == ["WARN"] * 3
+    assert [verdict.status for verdict in verdicts] == ["FAIL"] * 3
     assert all("nvml gave no reading within 3 s" in verdict.evidence for verdict in verdicts)
     assert world.now - 100.0 == pytest.approx(3.0)
     assert world.requests == 1
     assert [one["samples"] for one in figures] == [0, 0, 0]
 
 
+def test_a_driver_that_hangs_in_the_middle_is_no_pass(world):
+    world.card_after = {0.5: None}
+    verdict, _figures = watch(world, seconds=4.0)
+    assert verdict.status == "FAIL"
+    assert "nvml gave no reading within 4 s; GPUs are expected and have to be" in verdict.evidence
+
+
+def test_a_driver_that_answers_again_is_looked_at_again(world):
+    world.card = None
+
+    def before(model):
+        if model == "c":
+            world.card = BUSY
+            world.read_the_cards()  # while the model gives its known answers
+
+    verdicts, _figures = watch(world, "a", "b", "c", seconds=4.0, before=before)
+    assert [verdict.status for verdict in verdicts] == ["FAIL", "FAIL", "PASS"]
+    assert world.requests == 2
+
+
+def test_a_model_that_is_too_slow_is_no_reason_to_look_away_from_the_next(world):
+    world.token_s = 2.5
+    first, second = watch(world, "a", "b", seconds=3.0)[0]
+    assert first.status == second.status == "WARN"
+    assert "not known: it generated too late or too briefly to tell" in first.evidence
+    assert world.requests == 2
+
+
 def test_readings_that_fail_say_why(world):
     world.missed = "nvidia-smi did not answer within 5 s"
     verdict, _figures = watch(world, seconds=2.0)
-    assert verdict.status == "WARN"
+    assert verdict.status == "FAIL"
     assert world.missed in verdict.evidence
 
 
 def test_nothing_is_generated_where_the_cards_cannot_be_read(world):
     world.state = "none: NVML: Driver Not Loaded; nvidia-smi is not installed"
     verdict, _figures = watch(world)
-    assert verdict.status == "WARN"
+    assert verdict.status == "FAIL"
     assert "not known: NVML: Driver Not Loaded; nvidia-smi is not" in verdict.evidence
     assert world.requests == 0
     assert world.claims_at == [0.0]

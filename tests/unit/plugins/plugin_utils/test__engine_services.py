@@ -119,9 +119,25 @@ def test_engines_of_the_nightly_test():
             "url": "http://llm-01:8001",
             "models": ["qwen3-8b"],
             "key_file": "/keys/qwen3.key.env",
+            "min_gpu_ratio": 1,
         },
     ]
     assert services("nightly", gpus={"count": 0})[0]["min_gpu_ratio"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "judged"),
+    [
+        ({}, True),
+        ({"gpus": {}}, True),
+        ({"gpus": {"name": "RTX"}, "vllm_runtime": "container"}, True),
+        ({"gpus": {"count": 0}}, False),
+        ({"vllm_build": "cpu"}, False),
+    ],
+)
+def test_what_vllm_computes_on_is_judged_at_night_where_the_declaration_is_a_gpu(changed, judged):
+    [found] = services("nightly", models=[], services=[QWEN], **changed)
+    assert ("min_gpu_ratio" in found) is judged
 
 
 @pytest.mark.parametrize(

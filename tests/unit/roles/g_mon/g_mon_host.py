@@ -136,6 +136,22 @@ class Host:
         )
         self.textfile.chmod(mode)
 
+    def cards_are(self, *present, **state):
+        """Let the collector know a GPU per flag, which tells whether it answers."""
+        cards = {
+            str(number): {
+                "uuid": f"GPU-{number}",
+                "pci_bus_id": f"00000000:0{number + 1}:00.0",
+                "index": number,
+                "seen": self.now - 7 * 86400.5,
+                "present": answers,
+            }
+            for number, answers in enumerate(present)
+        }
+        path = self.settings.state
+        path.write_text(json.dumps({"cards": cards, "gpus": {}, **state}))
+        return path
+
     def units_are(self, mode="timer", active=True, enabled=True, **service):
         """Set up the units as they are on a host with a timer, or with a long-running service."""
         now, state = self.now, "active" if active else "inactive"

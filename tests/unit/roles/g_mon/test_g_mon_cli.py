@@ -16,10 +16,11 @@ import time
 
 import pytest
 from g_mon import cli, data
-from g_mon_host import COLUMNS, PROGRAM, SERVICE, TIMER, line, stamp, systemd_stamp
+from g_mon_host import COLUMNS, FILES, PROGRAM, SERVICE, TIMER, line, stamp, systemd_stamp
 
 JSON_COMMANDS = ["status", "data", "stats", "compact", "selftest"]
-COMMANDS = [*cli.VERBS, "logs", "watch", *JSON_COMMANDS]
+COMMANDS = [*cli.VERBS, "forget", "logs", "watch", *JSON_COMMANDS]
+WORDS = {"forget": ("GPU-1",)}  # that a command can't do without
 
 
 @pytest.fixture
@@ -167,6 +168,58 @@ def test_a_card_that_fell_out_is_a_warning(host, g_mon):
     assert "GPU 1 (GPU-1) isn't in the newest sample" in found["warnings"][0]
 
 
+@pytest.mark.parametrize("command", ["status", "compact"])
+def test_a_card_that_was_lost_long_ago_is_a_warning_still(host, g_mon, command):
+    host.series(count=data.RECENT_ROWS + 10, gpus=1)
+    host.cards_are(True, False)
+    found = answer(g_mon(command, "--json"))
+    assert found["exit"] == 1
+    seen = stamp(host.now - 7 * 86400.5).replace("T", " ").replace("Z", " UTC")
+    assert found["warnings"] == [
+        f"GPU 1 (GPU-1) isn't in the newest sample, it was last seen at {seen}; "
+        "if it was taken out: sudo g-mon forget GPU-1"
+    ]
+    host.cards_are(True, True)
+    assert answer(g_mon(command, "--json"))["exit"] == 0
+
+
+def test_a_card_that_was_forgotten_is_no_warning(host, g_mon):
+    host.sample(360, gpus=2)
+    host.sample(60, gpus=1)
+    host.cards_are(True)
+    assert answer(g_mon("status", "--json"))["warnings"] == []
+
+
+def test_a_sick_card_that_never_answered_is_a_warning(host, g_mon):
+    host.series(gpus=1)
+    host.cards_are(True, gpus={"1": "lost"})
+    assert answer(g_mon("status", "--json"))["warnings"] == ["GPU 1 is lost: g-mon logs"]
+    host.cards_are(True, False, gpus={"1": "lost"})
+    (warning,) = answer(g_mon("status", "--json"))["warnings"]
+    assert warning.startswith("GPU 1 (GPU-1) isn't in the newest sample")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"cards": [], "gpus": {}}', '{"cards": {"1": {"present": false}}}',
+     '{"cards": {"1": {"present": 0, "uuid": "x", "index": 1, "seen": 1e300}}, "gpus": {}}'],
+)  # fmt: skip
+def test_notes_of_the_collector_that_are_none_leave_the_data(host, g_mon, text):
+    host.sample(360, gpus=2)
+    host.sample(60, gpus=1)
+    host.settings.state.write_text(text)
+    (warning,) = answer(g_mon("status", "--json"))["warnings"]
+    assert warning.startswith("GPU 1 (GPU-1) isn't in the newest sample")
+
+
+def test_notes_of_the_collector_that_cannot_be_read(host, g_mon):
+    host.series()
+    host.settings.state.mkdir()
+    found = answer(g_mon("status", "--json"))
+    assert found["exit"] == 2
+    assert f"{host.settings.state} can't be read" in found["failures"][0]
+
+
 def test_a_missing_reading_is_null(host, g_mon):
     host.sample(power="", util="[N/A]")
     (gpu, _other) = answer(g_mon("status", "--json"))["gpus"]
@@ -254,7 +307,7 @@ def test_what_cannot_be_answered_is_json_too(host, g_mon, command):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_cannot_be_answered_is_said(host, g_mon, command):
     host.settings_path.unlink()
-    status, out, err = g_mon(command)
+    status, out, err = g_mon(command, *WORDS.get(command, ()))
     assert (status, out) == (2, "")
     assert err.startswith("g-mon: ")
     assert "run the role hx_infra.llm.telemetry" in err
@@ -313,6 +366,32 @@ def test_steering_without_root(host, g_mon, verb):
     status, _out, err = g_mon(verb)
     assert status == 2
     assert err.rstrip().endswith(f"sudo g-mon {verb}")
+
+
+@pytest.mark.usefixtures("root")
+def test_a_card_that_was_taken_out_is_forgotten(host, g_mon):
+    host.save(reader=str(FILES / "gpu_nvml.py"))
+    host.series(gpus=1)
+    host.cards_are(True, False)
+    for uuid, why in (("GPU-0", "GPU-0 answers"), ("--help", "--help isn't known")):
+        status, out, err = g_mon("forget", "--", uuid)
+        assert (status, out) == (2, "")
+        assert f"{why}, wanted: a GPU that is missing (GPU-1)" in err
+    status, out, err = g_mon("forget", "GPU-1")
+    assert (status, out, err) == (0, "GPU-1 at 00000000:02:00.0 is missed no more\n", "")
+    assert answer(g_mon("status", "--json"))["exit"] == 0
+    assert "forget GPU-1 at" in host.events.read_text()
+    host.save(user="nobody-has-this-name")
+    assert "there is no account nobody-has-this-name" in g_mon("forget", "GPU-1")[2]
+
+
+@pytest.mark.usefixtures("operator")
+def test_forgetting_without_root(host, g_mon):
+    before = host.cards_are(True, False).read_text()
+    status, _out, err = g_mon("forget", "GPU-1")
+    assert status == 2
+    assert err.rstrip().endswith("sudo g-mon forget GPU-1")
+    assert host.settings.state.read_text() == before
 
 
 # ---------------------------------------------------------------- calls

@@ -225,6 +225,17 @@ def test_driver_that_does_not_answer_well(bench, host, lines, tail, said):
     assert said in step.reason
 
 
+def test_a_card_that_the_driver_lists_no_more(bench, host):
+    uuids = [f"GPU-{number}" for number in range(2)]
+    host.reader_prints(*({"gpu": {"index": at, "state": "ok", "uuid": uuids[at]}} for at in (0, 1)))
+    host.cards_are(True, False)
+    assert one(selftest.driver(bench), "driver").status == PASS  # it is back since
+    host.cards_are(True, True, False)
+    step = one(selftest.driver(bench), "driver")
+    assert step.status == FAIL
+    assert "GPU 2 (GPU-2) isn't in the newest sample" in step.reason
+
+
 def test_driver_that_hangs(host):
     pid = host.folder / "pid"
     host.reader_prints(tail=f"import os,time\nopen({str(pid)!r},'w').write(str(os.getpid()))\n"

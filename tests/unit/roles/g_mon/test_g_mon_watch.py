@@ -95,6 +95,16 @@ def test_a_card_that_fell_out_has_no_present_readings(host):
     assert lines[at + 1].rstrip().endswith("▇")
 
 
+def test_a_card_that_was_lost_before_the_history_is_named(host):
+    host.series(count=100, gpus=1)
+    host.cards_are(True, False)
+    lines = draw(host)
+    assert lines[2].startswith("! GPU 1 (GPU-1) isn't in the newest sample")
+    host.sample(0, gpus=2)
+    host.sample(-1, gpus=1)  # in the history it has a line of its own
+    assert not any(text.startswith("!") for text in draw(host))
+
+
 def test_slowdowns_are_named(host):
     host.sample(reasons="0x0000000000000048")
     assert "hw slowdown, hw thermal slowdown" in "\n".join(draw(host))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from pathlib import Path
 
@@ -241,7 +242,20 @@ def test_an_error_inside_of_an_answer_is_one():
 
 def test_programs_and_prompt_are_those_of_the_validation():
     assert _gpu_used_engines.OLLAMA.names == gpu.OWNERS.names
-    assert (_gpu_used_engines.PROMPT, _gpu_used_engines.OLLAMA_TOKENS) == (gpu.PROMPT, gpu.TOKENS)
+    assert _gpu_used_engines.VLLM.names == gpu.VLLM_OWNERS.names
+    found = gpu.long_question(entry("ollama"), {"model": "m"})
+    wanted = json.loads(_gpu_used_engines.OLLAMA.body("m"))
+    assert found["prompt"] == wanted["prompt"]
+    assert found["options"]["num_predict"] == wanted["options"]["num_predict"]
+    found = gpu.long_question(entry("openai"), {"model": "m"})
+    assert found == json.loads(_gpu_used_engines.VLLM.body("m"))
+    chat = gpu.long_question(entry("openai", api="chat"), {"model": "m"})
+    assert chat.pop("messages") == [{"role": "user", "content": found.pop("prompt")}]
+    assert chat == found
+
+
+def entry(kind, **more):
+    return session.engine_from({"kind": kind, "url": "http://e:1", **more}, "engines[0]")
 
 
 class Gone:
@@ -258,7 +272,7 @@ class Gone:
         return turn
 
 
-def checked(cards, kind="ollama"):
+def checked(cards, kind="ollama", metrics=(200, b""), **more):
     """Check a model of an engine that answers everything as it should."""
     loaded = [{"name": name, "size": 100, "size_vram": 100} for name in ("m:latest", "other:1b")]
     answers = {
@@ -266,13 +280,15 @@ def checked(cards, kind="ollama"):
         "/api/ps": str({"models": loaded}).replace("'", '"').encode(),
         "/api/generate": b'{"response": "x", "done": true}',
         "/v1/completions": b'{"choices": [{"text": "x", "finish_reason": "stop"}]}',
+        "/v1/embeddings": b'{"data": [{"embedding": [0.5]}]}',
     }
 
     def send(_method, url, *_body, **_more):
-        return Reply(200, answers[url.removeprefix("http://e:1")])
+        path = url.removeprefix("http://e:1")
+        return Reply(*metrics) if path == "/metrics" else Reply(200, answers[path])
 
-    entry = session.engine_from({"kind": kind, "url": "http://e:1"}, "engines[0]")
-    talks = session.Session(entry, "", session.Limits(), 1e9, send=send, sleep=lambda _s: None)
+    engine = entry(kind, **more)
+    talks = session.Session(engine, "", session.Limits(), 1e9, send=send, sleep=lambda _s: None)
     return engines.check_model(talks, "m", cards)
 
 
@@ -309,6 +325,53 @@ def test_what_the_cards_show_decides(found, ok, ratio, message):
 def test_who_is_not_asked_is_told():
     assert checked(None).cards == "by /api/ps alone, the GPUs were not asked"
     assert checked(None, "openai").cards == ""
+    told = checked(None, "openai", (200, ON_GPU), min_gpu_ratio=1)
+    assert (told.ok, told.gpu_ratio) == (True, 1.0)
+    assert told.cards == "by /metrics alone, the GPUs were not asked"
+    told = checked(Gone(None), "openai", (200, ON_GPU), min_gpu_ratio=1, api="embeddings")
+    assert told.cards.endswith("the GPUs were not asked: it makes no text that lasts long enough")
+
+
+ON_GPU = b'vllm:cache_config_info{gpu_memory_utilization="0.9",num_gpu_blocks="100"} 1.0\n'
+ON_CPU = b'vllm:cache_config_info{cpu_kvcache_space_bytes="4294967296",num_gpu_blocks="9"} 1.0\n'
+
+
+@pytest.mark.parametrize(
+    ("found", "ok", "ratio"), [(verdict("PASS"), True, 1.0), (verdict("FAIL", 0.0), False, 0.0)]
+)
+def test_vllm_is_held_against_the_cards_too(found, ok, ratio):
+    cards = Gone(found)
+    del cards.turns[0]
+    outcome = checked(cards, "openai", (200, ON_GPU), min_gpu_ratio=1)
+    assert (outcome.ok, outcome.gpu_ratio) == (ok, ratio)
+    assert (outcome.message, outcome.cards) == (
+        ("", "what was seen") if ok else ("what was seen", "")
+    )
+    assert cards.asked == {"model": "m"}
+    assert (cards.claim.ratio, cards.claim.reserved_ratio) == (1.0, 0.9)
+
+
+def test_vllm_that_says_cpu_needs_no_look():
+    outcome = checked(Gone(None), "openai", (200, ON_CPU), min_gpu_ratio=1)
+    assert (outcome.ok, outcome.gpu_ratio) == (False, 0.0)
+    said = "4.29 GB of cache in main memory, by vllm:cache_config_info (0% on the GPU), wanted 100%"
+    assert outcome.message == f"{said}: the CPU computes it"
+    assert checked(Gone(None), "openai", (200, ON_CPU)).ok  # it may, where no GPU is declared
+
+
+@pytest.mark.parametrize("metrics", [(404, b"not found"), (200, b"")])
+def test_vllm_whose_metrics_tell_nothing_has_to_be_seen_on_the_cards(metrics):
+    outcome = checked(None, "openai", metrics, min_gpu_ratio=1)
+    assert not outcome.ok
+    assert "is not known: /metrics answered status 404" in outcome.message or (
+        outcome.message
+        == "GET /metrics has no vllm:cache_config_info, so nobody knows what computed the answer"
+    )
+    cards = Gone(verdict("PASS"))
+    del cards.turns[0]
+    outcome = checked(cards, "openai", metrics, min_gpu_ratio=1)
+    assert outcome.ok is (metrics[0] == 200)
+    assert outcome.gpu_ratio is None  # the engine gave no figure
 
 
 def test_a_child_that_cannot_be_started_is_told(tmp_path, monkeypatch):

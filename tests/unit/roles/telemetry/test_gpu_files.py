@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import random
@@ -291,6 +292,49 @@ def test_eight_writers_at_once_lose_nothing(stable):
     assert not stable.with_suffix(".notes").exists()
 
 
+def rotate(today, number):
+    """Set the day's file aside as logrotate does, without the lock; return its new name.
+
+    Every second time an empty file is put in its place, as with ``create``.
+    """
+    aside = today.with_name(f"kept.{number}")
+    try:
+        today.rename(aside)
+    except FileNotFoundError:  # nobody has written since
+        return None
+    if number % 2:
+        with contextlib.suppress(FileExistsError):
+            today.touch(exist_ok=False)
+    return aside
+
+
+def test_eight_writers_lose_nothing_while_somebody_else_rotates_their_file(tmp_path, stable):
+    writers = {f"w{number}": writer(stable, f"w{number}", 1250) for number in range(8)}
+    kept = []
+    while any(child.poll() is None for child in writers.values()):
+        kept += filter(None, [rotate(tmp_path / TODAY, len(kept))])
+        time.sleep(0.02)
+    for child in writers.values():
+        child.communicate(timeout=120)
+        assert child.returncode == 0
+    filled = [path for path in kept if path.stat().st_size]
+    assert len(filled) > 8
+    found = {name: [] for name in writers}
+    shared = 0
+    for path in [*filled, *tmp_path.glob(TODAY)]:
+        parts = written(path) if path.stat().st_size else {}
+        shared += len(parts) > 1
+        for name, numbers in parts.items():
+            found[name] += numbers
+    assert shared > 4  # it was in the middle of their work
+    assert found == {name: list(range(1250)) for name in writers}
+    assert not stable.with_suffix(".notes").exists()
+    # What they leave goes on.
+    last = writer(stable, "last", 1)
+    last.communicate(timeout=30)
+    assert written(stable)["last"] == [0]
+
+
 def test_kills_at_any_moment_lose_nothing_that_was_written(stable):
     chance = random.Random(5)
     running = {f"k{number}": writer(stable, f"k{number}", 100_000) for number in range(8)}
@@ -384,6 +428,18 @@ def test_a_state_that_cannot_be_read_is_none(tmp_path, text):
     assert files.load_state(path) == {}
     path.write_text(text)
     assert files.load_state(path) == ({"state": "ok"} if "ok" in text else {})
+
+
+def test_a_state_outlives_a_power_cut(tmp_path, monkeypatch):
+    path, real, synced = tmp_path / "x.state", os.fsync, []
+
+    def fsync(handle):
+        synced.append((os.fstat(handle).st_ino, os.fstat(handle).st_size))
+        real(handle)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    files.save_state(path, {"state": "ok"})
+    assert synced == [(path.stat().st_ino, path.stat().st_size)]
 
 
 def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(tmp_path):

@@ -30,6 +30,7 @@ ACCOUNT = Account(
     xids=[],
     xids_read=None,
     uuids={},
+    cards={},
 )
 # A card that tells everything, as none does.
 EVERYTHING = {

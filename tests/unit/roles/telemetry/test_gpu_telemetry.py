@@ -275,6 +275,66 @@ def test_a_card_that_the_driver_lists_no_more(tmp_path, take):
     ]
 
 
+def present(tmp_path):
+    """Return which of the GPUs that are known answer."""
+    pattern = r'^hx_infra_gpu_present\{gpu_uuid="([^"]+)",pci_bus_id="[0:1-2.]+"\} (\S+)$'
+    return {uuid: value == "1.0" for uuid, value in re.findall(pattern, metrics(tmp_path), re.M)}
+
+
+BOTH = [SAMPLE[0], {"gpu": GPU}, {"gpu": OTHER}, {"done": True}]
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        [{"gpu": GPU}, {"gpu": LOST}],
+        [{"gpu": GPU}],
+        [{"gpu": {**GPU, "index": 1}}, {"gpu": {"index": 0, "state": "lost", "errors": []}}],
+        [{"gpu": {**GPU, "index": 0, "pci_bus_id": OTHER["pci_bus_id"]}}],  # after a reboot
+    ],
+)
+def test_a_card_that_answered_once_is_missed_until_it_is_back(tmp_path, take, gone):
+    assert take(*BOTH) == 0
+    assert present(tmp_path) == {"GPU-0A": True, "GPU-1B": True}
+    seen = state(tmp_path)["cards"]["1b"]["seen"]
+    for _turn in range(3):
+        assert take(SAMPLE[0], *gone, {"done": True}) == 0
+        assert present(tmp_path) == {"GPU-0A": True, "GPU-1B": False}
+    assert take({"driver": {}, "count": 0}, {"done": True}) == 1
+    assert present(tmp_path) == {}  # nobody knows
+    assert take(SAMPLE[0], *gone, {"done": True}) == 0
+    assert present(tmp_path) == {"GPU-0A": True, "GPU-1B": False}
+    assert state(tmp_path)["cards"]["1b"]["seen"] == seen
+    assert take(*BOTH) == 0
+    assert present(tmp_path) == {"GPU-0A": True, "GPU-1B": True}
+
+
+def test_a_card_that_an_earlier_version_has_seen_is_missed_too(tmp_path, take):
+    path = tmp_path / "nvidia-smi-ping.state"
+    path.write_text(json.dumps({"uuids": {GPU["pci_bus_id"]: "0a", OTHER["pci_bus_id"]: "1b"}}))
+    assert take(*SAMPLE) == 0
+    assert present(tmp_path) == {"GPU-0A": True, "GPU-1b": False}
+
+
+def test_a_card_that_was_taken_out_is_forgotten(tmp_path, take, capsys):
+    for lines in (BOTH, SAMPLE):
+        assert take(*lines) == 0
+    for uuid, why in (("GPU-0A", "answers"), ("GPU-9", "isn't known")):
+        assert take(forget=uuid) == 1
+        wanted = "wanted: a GPU that is missing (GPU-1B)"
+        assert capsys.readouterr().err == f"{uuid} {why}, {wanted}\n"
+    rows = csv_lines(tmp_path)
+    assert take(forget="gpu-1b") == 0
+    assert capsys.readouterr().out == "GPU-1B at 00000000:02:00.0 is missed no more\n"
+    assert csv_lines(tmp_path) == rows
+    assert events(tmp_path)[-1] == "forget GPU-1B at 00000000:02:00.0 is missed no more"
+    assert take(*SAMPLE) == 0
+    assert present(tmp_path) == {"GPU-0A": True}
+    for lines in (BOTH, SAMPLE):  # put in again, it is missed again
+        assert take(*lines) == 0
+    assert present(tmp_path) == {"GPU-0A": True, "GPU-1B": False}
+
+
 def test_a_gap_is_told(tmp_path, take, monkeypatch):
     assert take(*SAMPLE) == 0
     path = tmp_path / "nvidia-smi-ping.state"
