@@ -20,6 +20,7 @@ from ansible_collections.hx_infra.llm.plugins.plugin_utils import _run_results a
 SCHEMA = 1
 FACT = "llm_run_record"
 CHECK, REAL = "check", "real"
+PUTS_RIGHT = ("make_directory", "permissions")  # of a module, with the access that is wanted
 PLAN = "PLAN"  # the verdict of a phase that was only predicted
 PHASES = ("prepare", "storage", "services", "models", "validate", "harden")
 SIGNATURE = ("phase", "role", "step", "target", "action")
@@ -219,15 +220,27 @@ def _fresh(record: Record, entries: list[dict[str, Any]]) -> list[dict[str, Any]
         return entries
     made: dict[str, dict[str, Any]] = {}
     for entry in record["plan"]:
-        if results.is_item(entry):
-            made.setdefault(entry["target"], {}).update(entry.get("details", {}))
+        if _puts_right(entry):
+            made.setdefault(entry["target"], {}).update(_access(entry))
     return [entry for entry in entries if not _is_made(entry, made.get(entry["target"]))]
 
 
+def _puts_right(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an entry is a path that is put right, by a builtin or by a module of ours."""
+    return results.is_item(entry) or entry.get("verb") in PUTS_RIGHT
+
+
+def _access(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an entry says of owner, group and mode; ours say ``root:root 0755``."""
+    details = dict(entry.get("details", {}))
+    words = re.fullmatch(r"([^:]*):(\S*) (\d+)", str(details.pop("access", "")))
+    return {**details, **(dict(zip(results.ACCESS, words.groups())) if words else {})}
+
+
 def _is_made(entry: Mapping[str, Any], made: Mapping[str, Any] | None) -> bool:
-    if made is None or not results.is_item(entry):
+    if made is None or not _puts_right(entry):
         return False
-    wanted = dict(entry.get("details", {}))
+    wanted = _access(entry)
     if not str(wanted.get("mode", "0")).isdigit():  # such as u+rwx, what any directory has
         wanted.pop("mode")
     return all(wanted[key] == made.get(key) for key in results.ACCESS if key in wanted)

@@ -148,6 +148,34 @@ def test_a_dry_run_predicts_another_owner(first, second, wanted):
     assert record["changed"] == wanted
 
 
+def made(path, access, action="make_directory"):
+    """Return what host_files says of a directory that it makes, or puts right."""
+    step = {"action": action, "target": path, "access": access}
+    return {"changed": True, "plan": [step], "actions": [f"Make the directory {path} for {access}"]}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [
+        (made("/opt/x", "root:root 0755"), made("/opt/x", "root:root 0755"), 1),
+        (made("/opt/x", "root:root 0755"), made("/opt/x", "root:hxmon 0755"), 2),
+        (made("/opt/x", "root:root 0755", "permissions"),
+         made("/opt/x", "root:root 0755", "permissions"), 1),
+        (made("/opt/x", "root:root 0755"), made("/opt/x", "root:root 0750"), 2),
+        (made("/opt/x", "root:root 0755"), directory("/opt/x", mode="u+rwx"), 1),
+        (made("/opt/x", "root:root 0755"), directory("/opt/x", owner="hxmon"), 2),
+        (directory("/opt/x", owner="root", mode="0755"), made("/opt/x", "root:root 0755"), 2),
+        (directory("/opt/x", owner="root", group="root", mode="0755"),
+         made("/opt/x", "root:root 0755"), 1),
+    ],
+)  # fmt: skip
+def test_a_dry_run_predicts_a_directory_once_whoever_makes_it(first, second, wanted):
+    steps = [("one", "directories", first), ("two", "files", second)]
+    for mode, changed in ((records.CHECK, wanted), (records.REAL, 2)):
+        record = records.end_phase(opened(mode), "prepare", at(1), steps=steps)
+        assert record["changed"] == changed
+
+
 def test_a_dry_run_keeps_every_action_of_a_module_on_one_path():
     plan = [{"action": "chown", "target": "/opt/x"}, {"action": "chmod", "target": "/opt/x"}]
     own = {"changed": True, "plan": plan, "actions": ["Own /opt/x.", "Close /opt/x."]}
