@@ -2,24 +2,32 @@
 # Copyright (c) 2026, hx_infra.llm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Runs the two lanes of `make test` side by side: each the scenarios of its own lab hosts, and then what
-# needs no host and the other one hasn't taken yet, so that they end together. More lanes would leave no
-# processor to what measures time. The first is watched live, the output of the second comes when it is
-# done. A failure doesn't end a lane, so that one run shows them all. What failed is said last, in the
-# lines that say why: the end of a log is what a person, or a CI's summary, sees first.
+# Runs the lanes of `make test` side by side: two with the scenarios of their own lab hosts each, and then
+# what needs no host and hasn't been taken yet, so that they end together. They wait a lot for what takes
+# its time, so a third one computes meanwhile: at the lowest priority, and nothing that measures time. The
+# first is watched live, the output of the others comes when they are done. A failure doesn't end a lane,
+# so that one run shows them all. What failed is said last, in the lines that say why: the end of a log is
+# what a person, or a CI's summary, sees first.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 export HX_KEEP_LAB=yes
 
+measuring=(simulators-1 simulators-2 simulators-3 simulators-4)
 # The longest first: what is left for the end should be short.
-without_hosts=(simulators lint units core218 sanity import)
-rm -rf build/taken
-mkdir -p build/taken
+computing=(lint sanity units core218 import)
 
 lane() { # NUMBER
   local began=$SECONDS rc=0 what
-  make "lane-$1" || rc=$?
-  for what in "${without_hosts[@]}"; do
+  if [ "$1" = 3 ]; then
+    renice -n 19 $$ >/dev/null
+    # Where the kernel shares by session, it is the session's that counts.
+    [ ! -e /proc/self/autogroup ] || echo 19 >/proc/self/autogroup
+    set -- 3 "${computing[@]}"
+  else
+    make "lane-$1" || rc=$?
+    set -- "$1" "${measuring[@]}" "${computing[@]}"
+  fi
+  for what in "${@:2}"; do
     mkdir "build/taken/$what" 2>/dev/null || continue
     echo "lane $1: $what, after $((SECONDS - began)) s"
     make "$what" || rc=$?
@@ -28,17 +36,28 @@ lane() { # NUMBER
   return "$rc"
 }
 
-lane 2 >build/lane-2.log 2>&1 &
-second=$!
-trap 'kill $second 2>/dev/null; exit 130' INT TERM
+if [ "$#" -gt 0 ]; then
+  lane "$1"
+  exit
+fi
+rm -rf build/taken
+mkdir -p build/taken
+others=()
+for number in 2 3; do
+  setsid "$BASH" tools/lanes.sh "$number" >"build/lane-$number.log" 2>&1 &
+  others+=("$!")
+done
+trap 'kill -- "${others[@]/#/-}" 2>/dev/null; exit 130' INT TERM
 rc=0
 lane 1 2>&1 | tee build/lane-1.log || rc=$?
-wait "$second" || rc=$?
-cat build/lane-2.log
+for pid in "${others[@]}"; do
+  wait "$pid" || rc=$?
+done
+cat build/lane-[23].log
 [ "$rc" -ne 0 ] || exit 0
 
 echo "What failed:"
-for log in build/lane-[12].log; do
+for log in build/lane-[123].log; do
   grep -q ': rc=0 after' <(tail -n 1 "$log") && continue
   echo "$log"
   sed -E 's/\x1b\[[0-9;]*m//g' "$log" |

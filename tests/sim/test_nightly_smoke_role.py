@@ -148,6 +148,8 @@ def dry(tmp_path_factory):
     rc, output = host.play(
         "--check",
         "--diff",
+        # One host after the other: a file's diff and the line that names its host stand together.
+        "--forks=1",
         hosts={
             "plain": {},
             "several": {**several, "nightly_smoke_gpus": {"count": 2}},

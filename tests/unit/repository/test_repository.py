@@ -105,6 +105,18 @@ def test_every_declaration_reaches_somewhere():
         assert len(re.findall(rf"\b{name}\b", text)) > 1, f"{name} is declared and never used"
 
 
+def test_documentation_points_to_no_other_collection():
+    """Users need none, and `make lint` looks up what is named in Ansible itself and in this one."""
+    assert load(ROOT / "galaxy.yml")["dependencies"] == {}
+    named = set()
+    for folder in ("plugins", "roles", "playbooks", "docs"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in {".py", ".yml", ".md"}:
+                text = path.read_text(encoding="utf-8")
+                named |= set(re.findall(r"\b[MP]\((\w+\.\w+)\.\w", text))
+    assert named == {"ansible.builtin", "hx_infra.llm"}
+
+
 @pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
 def test_every_role_has_its_papers(role):
     meta = load(role / "meta" / "main.yml")["galaxy_info"]
