@@ -48,16 +48,14 @@ lab-reset: engine ## bring the drift back; ONLY=llm-01 for one host
 lab-destroy: engine ## leave nothing of the lab behind
 	$(sudo) $(bin)/ansible-playbook tests/lab/destroy.yml
 
-.PHONY: test lane-1 lane-2
+.PHONY: test
 test: engine ## everything that CI runs
 	$(sudo) $(bin)/ansible-playbook tests/lab/create.yml
 	tools/lanes.sh
 	$(sudo) $(bin)/ansible-playbook tests/lab/destroy.yml
-lane-1 lane-2: export HX_KEEP_LAB := yes
-lane-1:
-	@rc=0; for what in "" vllm; do $(sudo) tools/molecule.sh --lane 1 $$what || rc=$$?; done; exit $$rc
-lane-2:
-	$(sudo) tools/molecule.sh --lane 2
+lane-%: export HX_KEEP_LAB := yes
+lane-%:
+	$(sudo) tools/molecule.sh --lane $*
 
 .PHONY: lint
 lint: venv ## ansible-lint, ruff, shellcheck, yamllint, changelog, collection docs

@@ -2,32 +2,29 @@
 # Copyright (c) 2026, hx_infra.llm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Runs the lanes of `make test` side by side: two with the scenarios of their own lab hosts each, and then
-# what needs no host and hasn't been taken yet, so that they end together. They wait a lot for what takes
-# its time, so a third one computes meanwhile: at the lowest priority, and nothing that measures time. The
-# first is watched live, the output of the others comes when they are done. A failure doesn't end a lane,
-# so that one run shows them all. What failed is said last, in the lines that say why: the end of a log is
-# what a person, or a CI's summary, sees first.
+# Runs the lanes of `make test` side by side: two with the scenarios of their own lab hosts each, those that
+# measure time first, and then what needs no host and hasn't been taken yet, so that they end together. Both
+# wait a lot for what takes its time. So a third one helps them as soon as nothing is measured any more:
+# before, it would be the load from outside that a benchmark is there to find. The first is watched live,
+# the output of the others comes when they are done. A failure doesn't end a lane, so that one run shows
+# them all. What failed is said last, in the lines that say why: the end of a log is what a person, or a
+# CI's summary, sees first.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 export HX_KEEP_LAB=yes
 
-measuring=(simulators-1 simulators-2 simulators-3 simulators-4)
 # The longest first: what is left for the end should be short.
-computing=(lint sanity units core218 import)
+without_hosts=(simulators-1 simulators-2 simulators-3 simulators-4 lint sanity units core218 import)
 
 lane() { # NUMBER
   local began=$SECONDS rc=0 what
   if [ "$1" = 3 ]; then
-    renice -n 19 $$ >/dev/null
-    # Where the kernel shares by session, it is the session's that counts.
-    [ ! -e /proc/self/autogroup ] || echo 19 >/proc/self/autogroup
-    set -- 3 "${computing[@]}"
+    until [ -e build/taken/measured-1 ] && [ -e build/taken/measured-2 ]; do sleep 1; done
   else
     make "lane-$1" || rc=$?
-    set -- "$1" "${measuring[@]}" "${computing[@]}"
+    touch "build/taken/measured-$1" # also where nothing could be begun
   fi
-  for what in "${@:2}"; do
+  for what in "${without_hosts[@]}"; do
     mkdir "build/taken/$what" 2>/dev/null || continue
     echo "lane $1: $what, after $((SECONDS - began)) s"
     make "$what" || rc=$?

@@ -2,10 +2,12 @@
 # Copyright (c) 2026, hx_infra.llm contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Runs molecule scenarios: those that are named, or all but `vllm`, which has a target of its own.
+# Runs molecule scenarios: those that are named, or all of a lane, or all but `vllm`, which has a target of
+# its own.
 #   tools/molecule.sh [--lane 1|2] [SCENARIO...]
 # Lane 1 is what works on llm-01, llm-03 or gw-01, lane 2 the rest. They can run side by side: a lane
-# looks after its own hosts only, for the other one's may be gone or half seeded at that moment.
+# looks after its own hosts only, for the other one's may be gone or half seeded at that moment. It begins
+# with what measures time, and leaves build/taken/measured-LANE when that is over.
 # The lab is destroyed at the end, unless HX_KEEP_LAB is set.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -23,6 +25,12 @@ if [ "${1:-}" = --lane ]; then
   shift 2
 fi
 
+measuring=(benchmark inference_validation remediate vllm)
+
+measures() { # SCENARIO
+  [[ " ${measuring[*]} " = *" $1 "* ]]
+}
+
 lane_of() { # SCENARIO
   if grep -qE 'llm-01|llm-03|gw-01' "molecule/$1"/*.yml; then echo 1; else echo 2; fi
 }
@@ -36,12 +44,24 @@ export HX_CREATE=molecule/created.yml
 # Its state is one file for all scenarios: the two lanes would take each other's, or have it removed.
 export MOLECULE_EPHEMERAL_DIRECTORY=$PWD/build/molecule-state/lane-${lane:-0}
 [ -n "${HX_KEEP_LAB:-}" ] || trap 'ansible-playbook tests/lab/destroy.yml' EXIT
+last_measured=
 if [ "$#" -eq 0 ]; then
+  first=()
   for scenario in molecule/*/converge.yml; do
     name=$(basename "$(dirname "$scenario")")
-    [ "$name" != vllm ] || continue
-    [ -n "$lane" ] && [ "$(lane_of "$name")" != "$lane" ] || set -- "$@" "$name"
+    if [ -n "$lane" ]; then
+      [ "$(lane_of "$name")" = "$lane" ] || continue
+      if measures "$name"; then
+        first+=("$name")
+        last_measured=$name
+        continue
+      fi
+    elif [ "$name" = vllm ]; then
+      continue
+    fi
+    set -- "$@" "$name"
   done
+  set -- "${first[@]}" "$@"
 fi
 failed=()
 times=()
@@ -53,6 +73,9 @@ for scenario in "$@"; do
   began=$SECONDS
   molecule "${base[@]}" test --destroy=never --scenario-name "$scenario" || failed+=("$scenario")
   times+=("$scenario $((SECONDS - began))")
+  if [ "$scenario" = "$last_measured" ]; then
+    mkdir -p build/taken && touch "build/taken/measured-$lane"
+  fi
 done
 passed=()
 for scenario in "$@"; do

@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 import pytest
-from xid_samples import BEGIN, BOOT_1, BOOT_2, MINUTE, NOISE, XID_31, XID_79, Journal
+from xid_samples import BEGIN, BOOT_1, BOOT_2, MINUTE, NOISE, XID_31, XID_79, Journal, days_since
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_xid_history as history
 from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_xid_journal as journal
@@ -220,7 +220,7 @@ def test_from_when_on_it_is_complete(installed):
 
 
 def test_a_first_run_covers_no_more_than_it_looked_back(installed):
-    ended = done(installed.run("--since-days", str(3600 / 86400 - 3 * 60 / 86400)))
+    ended = done(installed.run("--since-days", str(days_since(minute=3))))
     assert ended["added"] == 1
     assert ended["covered_since"] > journal.timestamp(BEGIN + 2 * MINUTE)
 

@@ -8,7 +8,7 @@ import json
 import sys
 
 import pytest
-from xid_samples import BEGIN, BOOT_1, MINUTE, NOISE, XID_31, XID_79, Journal
+from xid_samples import BEGIN, BOOT_1, MINUTE, NOISE, XID_31, XID_79, Journal, days_since
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _gpu_xid_journal as journal
 
@@ -227,8 +227,7 @@ def test_a_journal_without_xids(tmp_path, does):
 
 
 def test_what_is_older_is_left_out(logged):
-    days = 3600 / 86400
-    recent = journal.read_since(logged.program, 20.0, days - 3 * 60 / 86400)
+    recent = journal.read_since(logged.program, 20.0, days_since(minute=3))
     assert [event["xid"] for event in recent.events] == [31]
 
 

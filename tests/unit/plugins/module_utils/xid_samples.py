@@ -15,6 +15,12 @@ MINUTE = 60_000_000
 # Events lie some minutes back, so that they are within every window of days.
 BEGIN = int((time.time() - 3600) * 1e6)
 
+
+def days_since(minute):
+    """Return how many days ago a minute of the journal was, however long the tests have run."""
+    return (time.time() * 1e6 - BEGIN - minute * MINUTE) / 1e6 / 86400
+
+
 XID_79 = (
     "NVRM: Xid (PCI:0000:01:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
 )
