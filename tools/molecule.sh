@@ -25,7 +25,7 @@ if [ "${1:-}" = --lane ]; then
   shift 2
 fi
 
-measuring=(benchmark inference_validation remediate vllm)
+measuring=(benchmark gateway inference_validation remediate vllm)
 
 measures() { # SCENARIO
   [[ " ${measuring[*]} " = *" $1 "* ]]
