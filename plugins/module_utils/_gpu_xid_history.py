@@ -71,7 +71,7 @@ def _record(line: bytes) -> Event | None:
         texts = (record["boot"], record["pci_bus_id"], record["time"])
     except (ValueError, KeyError, TypeError):
         return None
-    fits = all(type(number) is int for number in numbers)
+    fits = all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
     return record if fits and all(isinstance(text, str) for text in texts) else None
 
 
@@ -300,4 +300,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

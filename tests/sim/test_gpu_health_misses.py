@@ -323,8 +323,8 @@ CARDS = [
     # the driver and the declaration
     Card(
         "gpu_driver_version", "CRITICAL", "is 570.211.01, wanted 575.64.03 (the declared minimum",
-        machine="driver_version = 570.211.01", also=(("gpu_driver_pin", None),
-        ("gpu_container_toolkit", None)),
+        machine="driver_version = 570.211.01",
+        also=(("gpu_driver_pin", None), ("gpu_container_toolkit", None)),
     ),
     Card(
         "gpu_driver_pin", "WARN", "is 575.64.05, wanted 575.64.03 (the declared version",

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_gpu_used import MODEL, libraries, start  # noqa: F401 - fixtures
+from test_gpu_used import MODEL, libraries, start
+
+__all__ = ["libraries", "start"]  # fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
@@ -67,7 +69,7 @@ def recap(said, host):
     return {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", counted)}
 
 
-def test_gpus_that_cannot_be_read_fail_unless_none_are_declared(start, tmp_path):  # noqa: F811
+def test_gpus_that_cannot_be_read_fail_unless_none_are_declared(start, tmp_path):
     """The engine claims a GPU that nothing on the host reads; without GPUs it says the CPU."""
     said = play(
         tmp_path,

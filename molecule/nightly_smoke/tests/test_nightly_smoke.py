@@ -80,9 +80,11 @@ def faulty(host, faults):
         f'c["faults"] = {faults}; json.dump(c, open(p, "w"))'
     )
     host.check_output(f"{keep} && python3 -c '{change}' && systemctl restart ollama.service")
-    yield host
-    host.check_output(f"mv {ENGINE_CONFIG}.kept {ENGINE_CONFIG}")
-    host.check_output("systemctl restart ollama.service")
+    try:
+        yield host
+    finally:
+        host.check_output(f"mv {ENGINE_CONFIG}.kept {ENGINE_CONFIG}")
+        host.check_output("systemctl restart ollama.service")
 
 
 @pytest.fixture

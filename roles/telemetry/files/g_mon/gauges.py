@@ -76,7 +76,7 @@ def share(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else part / whole
 
 
-def bar(ratio: float | None, width: int, ascii_only: bool = False) -> tuple[str, str]:
+def gauge(ratio: float | None, width: int, ascii_only: bool = False) -> tuple[str, str]:
     """Return the filled and the empty part of a bar, together ``width`` characters.
 
     A ratio beyond 0 to 1 fills nothing or everything. No reading gives a bar of spaces, which isn't

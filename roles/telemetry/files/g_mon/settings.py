@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def load_settings(path: Path) -> Settings:
     except (KeyError, TypeError, ValueError) as error:
         message = f"{path} has no such settings ({error.__class__.__name__}: {error}): {remedy}"
         raise GMonError(message) from error
-    if not settings.interval_s > 0:
+    if settings.interval_s <= 0 or math.isnan(settings.interval_s):
         raise GMonError(
             f"{path} has interval_seconds {settings.interval_s:g}, not over 0: {remedy}"
         )

@@ -154,8 +154,8 @@ def live_row(gpu: dict[str, Any], now: float) -> Row:
 
 def history_columns(width: int) -> int:
     """Return how many columns the history has in a window of this width."""
-    bar = BAR if width >= 70 else 8
-    return max(4, width - INDENT - LABEL - VALUE - bar - 5)
+    cells = BAR if width >= 70 else 8
+    return max(4, width - INDENT - LABEL - VALUE - cells - 5)
 
 
 def frame(scene: Scene, width: int, height: int | None = None, ascii_: bool = False) -> Group:
@@ -238,7 +238,7 @@ def _gpu_name(scene: Scene, gpu: Row, width: int, ascii_: bool) -> Text:
 def _block(scene: Scene, gpu: Row, width: int, ascii_: bool) -> list[RenderableType]:
     """Return a GPU's five lines: name, and value, bar and history of each reading."""
     count = history_columns(width)
-    bar = width - INDENT - LABEL - VALUE - count - 5
+    cells = width - INDENT - LABEL - VALUE - count - 5
     # What a lost card last said isn't its present reading.
     present = gpu if not _gone(scene, gpu) else Row(gpu.time, {}, ())
     used, total = present.number("memory.used"), present.number("memory.total")
@@ -257,7 +257,7 @@ def _block(scene: Scene, gpu: Row, width: int, ascii_: bool) -> list[RenderableT
     )  # fmt: skip
     lines: list[RenderableType] = [_gpu_name(scene, gpu, width, ascii_)]
     for label, value, ratio, column, top, style in readings:
-        full, rest = gauges.bar(ratio, bar, ascii_)
+        full, rest = gauges.gauge(ratio, cells, ascii_)
         history = gauges.spark(_points(scene, gpu, column, count), top, ascii_)
         lines.append(
             Text.assemble(
@@ -281,16 +281,16 @@ def _whole(value: float | None) -> str:
 def _tight(width: int) -> tuple[int, int]:
     """Return the width of the bars, and of the history, where a GPU has one line."""
     fixed = 3 + 6 + 16 + 7 + 7
-    bar = 8 if width >= 76 else 0
-    return bar, max(4, width - fixed - 2 * (bar + bool(bar)) - 1)
+    cells = 8 if width >= 76 else 0
+    return cells, max(4, width - fixed - 2 * (cells + bool(cells)) - 1)
 
 
 def _rows(
     scene: Scene, gpus: Sequence[Row], width: int, room: int, ascii_: bool
 ) -> list[RenderableType]:
     """Return a line per GPU, for windows that are too low for blocks."""
-    bar, count = _tight(width)
-    blank = " " * (bar + 1) if bar else ""
+    cells, count = _tight(width)
+    blank = " " * (cells + 1) if cells else ""
     names = f"{'GPU':<3}{'util':>6}{blank}{'memory':>16}{blank}{'temp':>7}{'power':>7}  util"
     lines: list[RenderableType] = [Text(names, style=view.DIM, no_wrap=True)]
     shown = gpus if len(gpus) < room else gpus[: max(0, room - 2)]
@@ -308,9 +308,9 @@ def _rows(
             f"{gauges.percent(busy):>6}",
             no_wrap=True,
         )
-        _add_bar(line, busy, bar, UTIL_STYLE, ascii_)
+        _add_bar(line, busy, cells, UTIL_STYLE, ascii_)
         line.append(f"{memory:>16}")
-        _add_bar(line, gauges.share(used, total), bar, MEMORY_STYLE, ascii_)
+        _add_bar(line, gauges.share(used, total), cells, MEMORY_STYLE, ascii_)
         line.append(f"{gauges.celsius(present.number('temperature.gpu'), ascii_):>7}")
         line.append(f"{gauges.watts(present.number('power.draw')):>7}  ")
         # What is wrong takes the place of the oldest history.
@@ -323,7 +323,7 @@ def _rows(
 
 def _add_bar(line: Text, ratio: float | None, width: int, style: str, ascii_: bool) -> None:
     if width:
-        full, rest = gauges.bar(ratio, width, ascii_)
+        full, rest = gauges.gauge(ratio, width, ascii_)
         line.append(" ").append(full, style=style).append(rest, style=view.DIM)
 
 

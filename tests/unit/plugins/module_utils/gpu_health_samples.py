@@ -81,10 +81,10 @@ DATA_CENTRE = {
 }
 
 
-def card(index=0, base=GEFORCE, **fields):
+def card(index=0, base=None, **fields):
     """Return a healthy card with some readings changed; one that is None is absent."""
     found = {
-        **copy.deepcopy(base),
+        **copy.deepcopy(base or GEFORCE),
         "index": index,
         "minor_number": index,
         "uuid": f"GPU-{index}-0000",
@@ -186,7 +186,7 @@ def outcome(found, check):
     return health
 
 
-def of_card(check, *, expected=None, base=GEFORCE, earlier=None, policy=None, **readings):
+def of_card(check, *, expected=None, base=None, earlier=None, policy=None, **readings):
     """Return the outcome of a check for one card with some readings changed."""
     found = facts(card(base=base, **readings))
     return outcome(report(found, expected=expected, earlier=earlier, policy=policy), check)

@@ -102,8 +102,9 @@ def logged(tmp_path):
 
 @pytest.fixture
 def look(tmp_path, logged):
-    def observed(files=HEALTHY, answers=ANSWERS, hangs="", **wanted):
-        host = planted(tmp_path / "root", files, answers)
+    def observed(files=None, answers=None, hangs="", **wanted):
+        files = HEALTHY if files is None else files
+        host = planted(tmp_path / "root", files, ANSWERS if answers is None else answers)
         observed.run = Children(host.run)
         observed.run.hangs = hangs
         host = dataclasses.replace(host, run=observed.run)

@@ -69,8 +69,10 @@ def resolve(name):
     return ADDRESSES.get(name, ())
 
 
-def judged(declared=None, found=None, facts=TWO_GPUS):
-    verdicts = judge.service_verdicts(declared or service(), found or seen(), facts, resolve)
+def judged(declared=None, found=None, **given):
+    verdicts = judge.service_verdicts(
+        declared or service(), found or seen(), given.get("facts", TWO_GPUS), resolve
+    )
     return {verdict.check: verdict for verdict in verdicts}
 
 

@@ -50,7 +50,7 @@ PAGES = {
 }
 
 
-def look(*, shown=SHOWN, log="", host=None, environment=None, service=SERVICE, pages=PAGES):
+def look(*, shown=SHOWN, log="", host=None, environment=None, service=SERVICE, pages=None):
     commands = []
 
     def run(argv, timeout_s):
@@ -62,7 +62,7 @@ def look(*, shown=SHOWN, log="", host=None, environment=None, service=SERVICE, p
     [seen] = observe.look(
         [service],
         run,
-        lambda _service: transport(**pages),
+        lambda _service: transport(**(PAGES if pages is None else pages)),
         7.0,
         observed=lambda _units: host or Host(),
         environment_of=lambda _pid: environment or {},

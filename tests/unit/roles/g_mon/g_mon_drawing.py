@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 
-import g_mon_host  # noqa: F401 - puts the package on the path
 from g_mon import status, units, view, watch
 from rich.cells import cell_len
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import g_mon_host  # noqa: F401 - puts the package on the path
 import pytest
 from g_mon import gauges
 
@@ -66,14 +65,14 @@ def test_readings_of_0():
     ],
 )
 def test_bar(ratio, full, rest):
-    assert gauges.bar(ratio, 8) == (full, rest)
+    assert gauges.gauge(ratio, 8) == (full, rest)
 
 
 @pytest.mark.parametrize("ratio", [None, 0, 0.01, 0.333, 0.999, 1])
 @pytest.mark.parametrize("ascii_only", [False, True])
 @pytest.mark.parametrize("width", [1, 7, 18])
 def test_a_bar_has_its_width(ratio, ascii_only, width):
-    text = "".join(gauges.bar(ratio, width, ascii_only))
+    text = "".join(gauges.gauge(ratio, width, ascii_only))
     assert len(text) == width
     assert not ascii_only or text.isascii()
 

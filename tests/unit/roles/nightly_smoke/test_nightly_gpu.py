@@ -42,7 +42,7 @@ class World:
         self.now = 100.0
         self.tokens = 1000  # per answer
         self.token_s = 0.1
-        self.breaks = None  # what an answer breaks off with after three tokens
+        self.breaks = {}  # what an answer breaks off with, by tokens
         self.card = BUSY
         self.card_after = {}  # by seconds of the generation
         self.why = ""
@@ -56,8 +56,8 @@ class World:
         self.asked.append(body.decode())
         end = self.now + timeout_s
         for number in range(self.tokens):
-            if self.breaks and number == 3:
-                raise self.breaks
+            if number in self.breaks:
+                raise self.breaks[number]
             if self.now + self.token_s > end:
                 self.now = end
                 raise ExchangeError("timeout", "no answer in time")
@@ -222,7 +222,7 @@ def test_one_model_that_is_slow_says_nothing_about_the_next(world):
     [
         ({"token_s": 20.0}, "timeout", "no token came within 3 s"),
         ({"tokens": 0}, "answer", "the answer is empty"),
-        ({"breaks": ExchangeError("closed", "it was closed")}, "closed", "it was closed"),
+        ({"breaks": {3: ExchangeError("closed", "it was closed")}}, "closed", "it was closed"),
     ],
 )
 def test_a_generation_that_fails_is_told_and_the_reader_ends(world, fields, kind, said):

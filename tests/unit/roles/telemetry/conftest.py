@@ -4,4 +4,6 @@
 
 """Makes the collector's programs importable, as they are for each other on a host."""
 
-import telemetry_parts  # noqa: F401
+from telemetry_parts import FILES
+
+assert FILES.is_dir()
