@@ -52,6 +52,16 @@ def received(host, count):
     raise AssertionError(host.run("journalctl -n 50 -u 'nightly-smoke*'").stdout)
 
 
+def settle(host):
+    """Wait until no test and no notifier runs any more: what they have to tell, they have told."""
+    running = "systemctl list-units --no-legend --state=active,activating,deactivating"
+    for _turn in range(120):
+        if not host.check_output(f"{running} 'nightly-smoke*.service'"):
+            return
+        time.sleep(0.25)
+    raise AssertionError(host.run("systemctl status 'nightly-smoke*.service'").stdout)
+
+
 @pytest.fixture(scope="module")
 def passed(llm_02):
     """Run the test and keep what it left, so that others can begin there."""
@@ -64,8 +74,10 @@ def passed(llm_02):
 @pytest.fixture
 def quiet(passed):
     """Begin after a run that passed and of which nobody was told, and end there."""
+    settle(passed)
     passed.run(f"rm -f {RECEIVED}")
     yield passed
+    settle(passed)
     passed.check_output("systemctl start ollama.service")
     passed.check_output("tar -C / -xf /run/passed.tar")
     passed.run(f"systemctl reset-failed; rm -f {RECEIVED}")
@@ -207,6 +219,7 @@ def test_a_run_that_is_killed_is_noted(quiet):
             break
         time.sleep(0.25)
     quiet.check_output(f"systemctl kill --signal=SIGKILL {UNIT}")
+    settle(quiet)
     told = received(quiet, 2)
     assert metric(quiet, "success") == 0
     assert record(quiet)["broken"] == "the service ended with signal, status KILL"
