@@ -121,27 +121,44 @@ def _ecc(case: Case, gpu: Gpu) -> Found:
     return found
 
 
-def _ecc_mode(case: Case, gpu: Gpu) -> Found:
-    check = "gpu_ecc_mode"
-    if gpu.get("ecc_mode") is None:
+def kept_mode(case: Case, check: str, gpu: Gpu, mode: str, *, option: str, reset: str) -> Found:
+    """Judge a mode that a card takes on at its next reset: against the policy, now and then.
+
+    Args:
+        case: the case.
+        check: the check's name.
+        gpu: the card's readings.
+        mode: ``ECC`` or ``MIG``; readings are named ``ecc_mode`` and ``ecc_mode_pending``.
+        option: what sets it in ``nvidia-smi``.
+        reset: what makes it so.
+    """
+    reading = f"{mode.lower()}_mode"
+    if gpu.get(reading) is None:
         return no_reading(case, check, gpu)
-    now = mode_word(gpu["ecc_mode"])
-    later = mode_word(gpu.get("ecc_mode_pending", gpu["ecc_mode"]))
+    now = mode_word(gpu[reading])
+    later = mode_word(gpu.get(f"{reading}_pending", gpu[reading]))
     wanted = limit_of(case, check)
     if wanted and later != wanted:
         return finding(
-            case, check, MISSED, later, gpu=gpu, limit=wanted, evidence="the policy's ECC mode",
-            action=FIX_CONFIG, remedy="set it with nvidia-smi -e, then reboot",
+            case, check, MISSED, later, gpu=gpu, limit=wanted, evidence=f"the policy's {mode} mode",
+            action=FIX_CONFIG, remedy=f"set it with nvidia-smi {option}, then {reset}",
         )  # fmt: skip
     if now != later:
         return finding(
-            case, check, MISSED, now, gpu=gpu, limit=later, remedy="reboot",
-            evidence="ECC mode changes at the next reset",
+            case, check, MISSED, now, gpu=gpu, limit=later, remedy=reset,
+            evidence=f"{mode} mode changes at the next reset",
         )  # fmt: skip
-    if now == "disabled" and not wanted:
-        evidence = "off on a card that has it, and no policy says whether it should be"
-        return finding(case, check, INFO, now, gpu=gpu, evidence=evidence)
     return finding(case, check, PASS, now, gpu=gpu, limit=wanted, evidence="now and after a reset")
+
+
+def _ecc_mode(case: Case, gpu: Gpu) -> Found:
+    check = "gpu_ecc_mode"
+    now = gpu.get("ecc_mode")
+    off = now is not None and {mode_word(now), mode_word(gpu.get("ecc_mode_pending", now))}
+    if off == {"disabled"} and not limit_of(case, check):
+        evidence = "off on a card that has it, and no policy says whether it should be"
+        return finding(case, check, INFO, "disabled", gpu=gpu, evidence=evidence)
+    return kept_mode(case, check, gpu, "ECC", option="-e", reset="reboot")
 
 
 def _flag(case: Case, gpu: Gpu, check: str, field: str, healthy: bool) -> Found:

@@ -25,7 +25,10 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_check imp
     no_reading,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_host import without_part
-from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_memory import mode_word
+from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_health_memory import (
+    kept_mode,
+    mode_word,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_policy_checks import (
     FIX_CONFIG,
     INFO,
@@ -157,23 +160,7 @@ def _persistence(case: Case, gpu: Gpu) -> Found:
 
 
 def _mig(case: Case, gpu: Gpu) -> Found:
-    check = "gpu_mig"
-    if gpu.get("mig_mode") is None:
-        return no_reading(case, check, gpu)
-    now = mode_word(gpu["mig_mode"])
-    later = mode_word(gpu.get("mig_mode_pending", gpu["mig_mode"]))
-    wanted = limit_of(case, check)
-    if wanted and later != wanted:
-        return finding(
-            case, check, MISSED, later, gpu=gpu, limit=wanted, evidence="the policy's MIG mode",
-            action=FIX_CONFIG, remedy="set it with nvidia-smi -mig, then reset the GPU",
-        )  # fmt: skip
-    if now != later:
-        return finding(
-            case, check, MISSED, now, gpu=gpu, limit=later, remedy="reset the GPU",
-            evidence="MIG mode changes at the next reset",
-        )  # fmt: skip
-    return finding(case, check, PASS, now, gpu=gpu, limit=wanted, evidence="now and after a reset")
+    return kept_mode(case, "gpu_mig", gpu, "MIG", option="-mig", reset="reset the GPU")
 
 
 def _compute_mode(case: Case, gpu: Gpu) -> Found:

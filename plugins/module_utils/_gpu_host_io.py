@@ -101,6 +101,7 @@ class Host:
         Raises:
             UnknownError: the links lead in a circle.
         """
+        # os.path.realpath would follow an absolute link out of the root.
         todo, current, links = name.split("/"), "/", 0
         while todo:
             part = todo.pop(0)

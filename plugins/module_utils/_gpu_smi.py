@@ -103,7 +103,7 @@ def parse_xml(text: str) -> dict[str, Any]:
     start, end = text.index("<nvidia_smi_log>"), text.rfind("</nvidia_smi_log>")
     report = text[start:] if end < 0 else text[start : end + len("</nvidia_smi_log>")]
     try:
-        root = ElementTree.fromstring(report)  # noqa: S314 - local tool
+        root = ElementTree.fromstring(report)  # noqa: S314 - what a program of this host printed
     except ElementTree.ParseError as error:
         raise HostError(f"nvidia-smi printed XML that cannot be read: {error}") from error
     driver = {}

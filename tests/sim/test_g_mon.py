@@ -21,7 +21,7 @@ from gpu_machine import ROOT, Simulated, build
 FILES = ROOT / "roles" / "telemetry" / "files"
 sys.path[:0] = [str(FILES), str(ROOT / "tests" / "unit" / "roles" / "g_mon")]
 
-from g_mon import cli, selftest, watch  # noqa: E402
+from g_mon import cli, selftest, watch  # noqa: E402 - found by the path above
 from g_mon_host import Host  # noqa: E402
 
 READER = ROOT / "plugins" / "module_utils" / "_gpu_nvml_child.py"

@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 FILES = HERE.parents[3] / "roles" / "telemetry" / "files"
 sys.path.insert(0, str(FILES))
 
-from g_mon import settings as g_mon_settings  # noqa: E402
+from g_mon import settings as g_mon_settings  # noqa: E402 - found by the path above
 
 SERVICE, TIMER = "gpu-telemetry.service", "gpu-telemetry.timer"
 COLUMNS = (
