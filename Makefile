@@ -90,6 +90,7 @@ stage: venv
 	  | xargs -0 -I{} cp --parents -P {} $(staged)/
 	@cd $(staged) && git init -q . && git add -A
 sanity: stage ## ansible-test sanity in a staged tree
+	@tools/sanity_pip.sh
 	cd $(staged) && ANSIBLE_CONFIG= ansible-test sanity --local --requirements --color no \
 	  --python $$($(bin)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 

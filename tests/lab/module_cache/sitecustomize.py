@@ -18,10 +18,18 @@ from importlib import _bootstrap_external as external
 
 FOLDER = os.environ.get("HX_MODULE_CACHE") or "/var/cache/hx-llm-lab-modules"
 compile_source = zipimport._compile_source
+known = []  # whether the folder can be used; a process asks once, not for each of a hundred sources
 
 
 def usable():
     """Return whether the folder is there, ours, and closed to everybody else."""
+    if not known:
+        known.append(look())
+    return known[0]
+
+
+def look():
+    """Look at the folder, and make it when it isn't there."""
     try:
         os.mkdir(FOLDER, 0o700)
     except FileExistsError:
