@@ -149,10 +149,12 @@ def play(
     **how: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run a part of the role on a host."""
-    lost = how.pop("lost", "")
+    cut = {name: how.pop(name) for name in ("lost", "lost_at") if name in how}
     role = {"name": "hx_infra.llm.traffic", "tasks_from": part}
     tasks = [{"name": part, "ansible.builtin.import_role": role, "vars": variables}]
-    return run_book(gateways, {"hosts": host, "tasks": tasks, **how}, *arguments, lost=lost)
+    # As in the playbooks: a failure is everybody's, and a connection that is given up is none.
+    book = {"hosts": host, "any_errors_fatal": True, "tasks": tasks, **how}
+    return run_book(gateways, book, *arguments, **cut)
 
 
 def said(result: subprocess.CompletedProcess[str]) -> str:
@@ -307,11 +309,22 @@ def test_a_gateway_that_is_lost_before_the_way_back_ends_in_a_message(
     assert statuses(gateways["gw-02"], "llm-01") == {"DRAIN"}
 
 
+def test_a_gateway_that_gives_no_answer_at_all_ends_in_a_message(
+    gateways: dict[str, GatewayHost],
+) -> None:
+    result = play(gateways, "llm-01", "undrain", BOTH, lost="gw-02", lost_at="gateway_info")
+    assert result.returncode != 0
+    told = said(result)
+    assert "llm-01: can't be brought back at gw-02, which gives no answer:" in told, told
+    assert "No route to host" in told
+    assert "unreachable=0 failed=1" in told
+
+
 def test_of_two_hosts_of_a_batch_that_hold_the_same_models_one_is_drained(
     gateway: GatewayHost,
 ) -> None:
     gateway.start()
-    batch = {"serial": 2, "any_errors_fatal": True}
+    batch = {"serial": 2}
     variables = {"traffic_gateways": ["gw-01"]}
     # Both plans pass while nobody is drained; the drain itself sees what the other host has done.
     planned = play(gateway, "llm-01:llm-03", "preflight", variables, **batch)
