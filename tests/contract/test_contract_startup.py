@@ -1,10 +1,12 @@
 # Copyright (c) 2026, hx_infra.llm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Facts about start-up: directories, pruning, keys. Each test starts the program on its own."""
+"""Facts about start-up, and about a store of one's own: each test starts the program itself."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -162,6 +164,72 @@ def test_a_bad_manifest_skips_pruning(server, tag):
     server.start()
     assert (server.blobs / ORPHAN).exists()
     assert CORRUPT in server.log()
+
+
+def test_a_loose_file_does_not_hinder_pruning(server):
+    """Files that are not four levels deep below manifests/ don't count: pruning goes on."""
+    server.plant(ORPHAN, old=True)
+    folder = server.store / "manifests" / "registry.ollama.ai"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("{")
+    server.start()
+    assert not (server.blobs / ORPHAN).exists()
+    assert CORRUPT not in server.log()
+    assert (folder / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("noprune", ["0", "1"])
+def test_other_directories_of_the_store_are_left_alone(server, noprune):
+    """Start-up, pruning included, reads blobs/ and manifests/ only, whatever else is in there."""
+    aside = server.store / ".hx" / "aside" / ORPHAN
+    coming = server.store / ".hx" / "incoming" / f"{ORPHAN}.part"
+    before = time.time() - 7200
+    for path in (aside, coming):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"contract")
+        os.utime(path, (before, before))
+    server.start(OLLAMA_NOPRUNE=noprune)
+    assert aside.read_bytes() == coming.read_bytes() == b"contract"
+    assert server.api.get("/api/tags").json()["models"] in ([], None)
+    assert CORRUPT not in server.log()
+
+
+def test_models_that_are_put_there_by_hand(server, store, model):
+    """Blobs, then the manifest, copied into the store of a running server: it serves the model."""
+    if "/" in model:
+        pytest.skip("the model under test has no short name")
+    server.start()
+    name, tag = model.split(":")
+    relative = Path("manifests", "registry.ollama.ai", "library", name, tag)
+    manifest = json.loads((store / relative).read_bytes())
+    for layer in [manifest["config"], *manifest["layers"]]:
+        blob = Path("blobs", layer["digest"].replace(":", "-"))
+        shutil.copy(store / blob, server.store / blob)
+    assert server.api.listed(model) is None
+    (server.store / relative).parent.mkdir(parents=True)
+    shutil.copy(store / relative, server.store / relative)
+    assert server.api.listed(model) is not None
+    request = {"model": model, "prompt": "x", "stream": False, "options": {"num_predict": 2}}
+    assert server.api.post("/api/generate", request).json()["done"] is True
+
+
+@pytest.mark.parametrize(("noprune", "stays"), [("0", False), ("1", True)])
+def test_a_pull_of_a_moved_tag(server, remote, noprune, stays):
+    """When a tag has moved, a pull removes the old version's layers, unless OLLAMA_NOPRUNE."""
+    server.start(OLLAMA_NOPRUNE=noprune)
+    pull = {"model": remote, "insecure": True, "stream": False}
+    assert server.api.post("/api/pull", pull).status == 200
+    host, namespace, rest = remote.split("/")
+    manifest = server.store / "manifests" / host / namespace / rest.replace(":", "/")
+    old = json.loads(manifest.read_bytes())
+    own = hashlib.sha256(b"contract").hexdigest()
+    layer = {"mediaType": "application/vnd.ollama.image.license", "size": 8}
+    old["layers"].append({**layer, "digest": f"sha256:{own}"})
+    server.plant(f"sha256-{own}")
+    manifest.write_text(json.dumps(old))
+    assert server.api.post("/api/pull", pull).status == 200
+    assert (server.blobs / f"sha256-{own}").exists() is stays
+    assert len(json.loads(manifest.read_bytes())["layers"]) == len(old["layers"]) - 1
 
 
 def test_empty_manifest_directories_go(server):

@@ -29,7 +29,7 @@ cp -r "$here/sim_gpu/profiles" "$share/sim_gpu/profiles"
 for version in 0.11.4 0.32.15; do
   "$python" "$here/sim_ollama/build_release.py" --version "$version" --out "$share/releases/v$version" >&2
 done
-cp "$here/sim_ollama/sim_registry.py" "$share/"
+cp "$here"/sim_ollama/{sim_registry,registry_faults}.py "$share/"
 "$python" "$here/sim_ollama/make_models.py" --set llm-01 --partials 17 --out "$share/models/llm-01" >&2
 "$python" "$here/sim_ollama/make_models.py" --set llm-02 --out "$share/models/llm-02" >&2
 "$python" "$here/sim_ollama/make_models.py" --set all --out "$share/models/registry" >&2

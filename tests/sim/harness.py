@@ -217,11 +217,27 @@ class Registry:
         """Return a model's full name on this registry."""
         return f"{self.host}/library/{model}"
 
-    def set_faults(self, **faults: Any) -> None:
-        """Switch faults on, and every other one off."""
+    def set_faults(self, models: dict[str, Any] | None = None, **faults: Any) -> None:
+        """Switch faults on, for all requests or for one model's, and every other one off."""
         temporary = self.config_path.with_suffix(".new")
-        temporary.write_text(json.dumps({"faults": faults}))
+        temporary.write_text(json.dumps({"faults": faults, "models": models or {}}))
         temporary.replace(self.config_path)
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each thing was asked for, as `GET /v2/...`."""
+        return call("GET", f"{self.url}/sim/requests").json()["requests"]
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        call("DELETE", f"{self.url}/sim/requests")
+
+    def wait_stalled(self, wanted: int = 1) -> None:
+        """Wait until exactly so many answers stall."""
+        end = time.monotonic() + START_SECONDS
+        while call("GET", f"{self.url}/sim/requests").json()["stalled"] != wanted:
+            if time.monotonic() > end:
+                raise RuntimeError(f"never {wanted} stalled answers:\n{self.process.log()}")
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Stop the registry."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from sim_ollama import fields, log, models, names, version
@@ -62,13 +63,26 @@ def tags(app: App, request: Request) -> None:
             "digest": manifest.digest,
             "details": models.details(config),
         }
-        if version.at_least(app.version, "0.30.0"):
-            model = models.load(app.store, manifest.name, manifest.name.short())
-            entry["details"].update(_lengths(model.head() or {}))
-            entry["capabilities"] = model.capabilities()
+        if version.at_least(app.version, "0.30.0") and not _add_capabilities(app, manifest, entry):
+            continue
         found.append((int(manifest.mtime), entry))
     found.sort(key=lambda item: -item[0])
     request.json(200, {"models": [entry for _time, entry in found]})
+
+
+def _add_capabilities(app: App, manifest: Manifest, entry: dict[str, Any]) -> bool:
+    """Add what newer versions list; false drops a model whose template is gone."""
+    template = manifest.layer("template")
+    if template and not app.store.blob_path(str(template["digest"])).exists():
+        name = manifest.name.full()
+        log.warn("model_list_cache.go:189", "failed to refresh model list cache", model=name)
+        return False
+    entry["capabilities"] = []
+    with contextlib.suppress(ApiError):  # another small part is gone: it isn't looked at
+        model = models.load(app.store, manifest.name, manifest.name.short())
+        entry["details"].update(_lengths(model.head() or {}))
+        entry["capabilities"] = model.capabilities()
+    return True
 
 
 def listed_config(app: App, manifest: Manifest) -> dict[str, Any] | None:

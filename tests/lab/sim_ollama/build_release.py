@@ -23,7 +23,13 @@ from sim_ollama.version import at_least
 HERE = Path(__file__).resolve().parent
 SHEBANG = b"#!/usr/bin/env python3\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
-TOOLS = {"build_release.py", "make_models.py", "sim_registry.py", "__main__.py"}
+TOOLS = {
+    "__main__.py",
+    "build_release.py",
+    "make_models.py",
+    "registry_faults.py",
+    "sim_registry.py",
+}
 MAIN = """import sys
 
 sys.dont_write_bytecode = True

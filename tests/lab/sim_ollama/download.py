@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
@@ -21,7 +24,12 @@ PART_COUNT = 16
 MIN_PART_BYTES = 100_000_000
 MAX_PART_BYTES = 1_000_000_000
 MAX_TRIES = 6
+STALL_SECONDS = 30.0
 CHUNK_BYTES = 1 << 16
+
+
+class StalledError(Exception):
+    """A part of which nothing has come for too long; what came is kept."""
 
 
 class Part:
@@ -62,6 +70,8 @@ class Download:
         self._parts: list[Part] = []
         self._cancel = threading.Event()
         self._progress: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._lines: set[socket.socket] = set()
 
     @property
     def completed(self) -> int:
@@ -71,6 +81,10 @@ class Download:
     def cancel(self) -> None:
         """Stop: nobody waits any more; the parts stay for a later pull."""
         self._cancel.set()
+        with self._lock:
+            for line in self._lines:
+                with contextlib.suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> None:
         """Do all of it: the body of the download's thread."""
@@ -142,10 +156,15 @@ class Download:
     def _fetch_part(self, handle: int, url: str, part: Part, failures: list[Exception]) -> None:
         base = float(self.settings.section("pull").get("retry_base_seconds", 1.0))
         last: Exception = RegistryError("no try was made")
-        for number in range(MAX_TRIES):
+        number = 0
+        while number < MAX_TRIES:
             try:
                 self._fetch_once(handle, url, part)
                 return
+            except StalledError:
+                text = f"{self.digest[7:19]} part {part.number} stalled; retrying."
+                log.info("download.go:374", text)
+                continue
             except OSError as exc:
                 if exc.errno == errno.ENOSPC:
                     self._stop(failures, RegistryError(f"write {self.partial}: {_text(exc)}"))
@@ -156,6 +175,7 @@ class Download:
             log.info("download.go:295", f"{self.digest[7:19]} part {part.number} failed: {last}")
             if self._cancel.wait(base * 2**number):
                 break
+            number += 1
         canceled = self._cancel.is_set()
         text = "context canceled" if canceled else f"max retries exceeded: {last}"
         self._stop(failures, RegistryError(text))
@@ -167,10 +187,14 @@ class Download:
     def _fetch_once(self, handle: int, url: str, part: Part) -> None:
         start = part.offset + part.completed
         headers = {"Range": f"bytes={start}-{part.offset + part.size - 1}"}
-        response = open_url("GET", url, headers)
+        stall = float(self.settings.section("pull").get("stall_seconds", STALL_SECONDS))
+        response = open_url("GET", url, headers, stall)
         begun = part.completed
         try:
-            self._copy(response, handle, part)
+            with self._watched(response):
+                self._copy(response, handle, part)
+        except TimeoutError:
+            raise StalledError from None
         except OSError as exc:
             if exc.errno == errno.ENOSPC or not isinstance(exc, ConnectionError):
                 part.completed = begun
@@ -180,6 +204,21 @@ class Download:
             response.close()
             if part.path.exists():
                 _quietly(part.write)
+
+    @contextlib.contextmanager
+    def _watched(self, response: Any) -> Iterator[None]:
+        """Let cancel() end the reading of an answer at once, even where nothing comes."""
+        line = socket.socket(fileno=os.dup(response.fileno()))
+        with line:
+            with self._lock:
+                self._lines.add(line)
+            try:
+                if self._cancel.is_set():
+                    raise RegistryError("context canceled")
+                yield
+            finally:
+                with self._lock:
+                    self._lines.discard(line)
 
     def _copy(self, response: Any, handle: int, part: Part) -> None:
         limit = self.settings.fault("disk_full_after_bytes")

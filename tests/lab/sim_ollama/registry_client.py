@@ -23,18 +23,18 @@ class RegistryError(Exception):
     """A failure with the text that the real server gives."""
 
 
-def open_url(method: str, url: str, headers: dict[str, str]) -> Any:
+def open_url(
+    method: str, url: str, headers: dict[str, str], timeout: float = TIMEOUT_SECONDS
+) -> Any:
     """Send one request without following redirects and return the response."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
         context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(
-            host, port, timeout=TIMEOUT_SECONDS, context=context
-        )
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
     else:
-        connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+        connection = http.client.HTTPConnection(host, port, timeout=timeout)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request(method, path or "/", headers=headers)
@@ -118,6 +118,8 @@ def _network_text(exc: Exception, netloc: str, host: str) -> str:
         return f"dial tcp: lookup {host}: no such host"
     if isinstance(exc, ConnectionRefusedError):
         return f"dial tcp {netloc}: connect: connection refused"
+    if isinstance(exc, http.client.RemoteDisconnected):
+        return "EOF"
     if isinstance(exc, TimeoutError):
         return f"dial tcp {netloc}: i/o timeout"
     return str(exc) or type(exc).__name__

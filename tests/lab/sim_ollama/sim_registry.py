@@ -1,13 +1,18 @@
 # Copyright (c) 2026, hx_infra.llm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A simulated model registry (and a static server for releases), with switchable faults."""
+"""A simulated model registry (and a static server for releases), with switchable faults.
+
+It also answers as a peer that lends its models does, so that copies between hosts can fail too.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import re
+import select
+import socket
 import socketserver
 import sys
 import threading
@@ -17,57 +22,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from registry_faults import Counts, Faults, say
+
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 MANIFEST = re.compile(r"/v2/([^/]+)/([^/]+)/manifests/([^/]+)")
 BLOB = re.compile(r"/v2/([^/]+)/([^/]+)/blobs/(sha256[:-][0-9a-f]{64})")
 DIRECT = re.compile(r"/direct/(sha256-[0-9a-f]{64})")
+PEER_MANIFEST = re.compile(r"/v1/manifests/([^/]+)/([^/]+)/([^/]+)/([^/]+)")
+PEER_BLOB = re.compile(r"/v1/blobs/(sha256-[0-9a-f]{64})")
 RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
+REQUESTS = "/sim/requests"
 CHUNK_BYTES = 1 << 16
-
-
-class Faults:
-    """The settings file with the faults, re-read whenever it changes; missing means none."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._stamp = (0, 0, 0)
-        self._faults: dict[str, Any] = {}
-        self._failed_requests = 0
-
-    def get(self, key: str) -> Any:
-        """Return the value of one fault, None where it is off."""
-        with self._lock:
-            return self._current().get(key) or None
-
-    def next_status(self, path: str) -> tuple[int, str] | None:
-        """Return status and text that shall replace this answer, and count it."""
-        with self._lock:
-            fault = self._current().get("http_status")
-            if not fault or not path.startswith(tuple(fault.get("paths") or ("/",))):
-                return None
-            if fault.get("count") is not None and self._failed_requests >= int(fault["count"]):
-                return None
-            self._failed_requests += 1
-        return int(fault.get("status", 500)), str(fault.get("message", "simulated failure"))
-
-    def _current(self) -> dict[str, Any]:
-        try:
-            stat = self._path.stat()
-            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if stamp != self._stamp:
-                self._faults = json.loads(self._path.read_text()).get("faults") or {}
-                self._stamp, self._failed_requests = stamp, 0
-        except FileNotFoundError:
-            self._faults, self._stamp = {}, (0, 0, 0)
-        except (OSError, ValueError, AttributeError) as exc:
-            say(f"settings file is not usable, keeping the last ones: {exc}")
-        return self._faults
-
-
-def say(text: str) -> None:
-    """Write one line to the log."""
-    print(text, file=sys.stderr, flush=True)
+LOOK_SECONDS = 0.02  # how often a stalled answer looks whether it may go on
 
 
 class FileHandler(BaseHTTPRequestHandler):
@@ -77,19 +43,43 @@ class FileHandler(BaseHTTPRequestHandler):
     server: Server
 
     def handle_any(self) -> None:
-        """Answer one request."""
+        """Answer one request, or fail it in the way that is switched on."""
         path = unquote(self.path.split("?", 1)[0])
-        fault = None if path == "/v2/" else self.server.faults.next_status(path)
-        if fault is not None:
-            self.reply(fault[0], fault[1].encode())
-        else:
+        if path == REQUESTS:
+            self.reply(200, self.server.counts.as_json(), Content_Type="application/json")
+            return
+        self.server.counts.count(f"{self.command} {path}")
+        faults = self.server.faults
+        if path == "/v2/":
             self.answer(path)
+        elif faults.next_strike("drop", path) is not None:
+            self.close_connection = True
+        else:
+            fault = faults.next_strike("http_status", path)
+            if fault is None:
+                self.answer(path)
+            else:
+                text = str(fault.get("message", "simulated failure"))
+                self.reply(int(fault.get("status", 500)), text.encode())
+
+    def do_DELETE(self) -> None:
+        """Begin to count anew."""
+        if self.path == REQUESTS:
+            self.server.counts.forget()
+            self.reply(200, b"{}", Content_Type="application/json")
+        else:
+            self.reply(405, b"")
 
     def __getattr__(self, name: str) -> Any:
         """Give GET and HEAD the same function."""
         if name in ("do_GET", "do_HEAD"):
             return self.handle_any
         raise AttributeError(name)
+
+    @property
+    def faults(self) -> dict[str, Any]:
+        """The faults that concern this request, as they are switched at this moment."""
+        return self.server.faults.of(unquote(self.path.split("?", 1)[0]))
 
     def answer(self, path: str) -> None:
         """Serve a static file below the server's root."""
@@ -115,7 +105,7 @@ class FileHandler(BaseHTTPRequestHandler):
 
     def send_file(self, path: Path, **headers: str) -> None:
         """Send a file, or the range that is asked for."""
-        faults = self.server.faults
+        faults = self.faults
         size = path.stat().st_size
         first, last, status = 0, size - 1, 200
         asked = RANGE.fullmatch(self.headers.get("Range") or "")
@@ -138,23 +128,40 @@ class FileHandler(BaseHTTPRequestHandler):
             self._send_bytes(path, first, last - first + 1)
 
     def _send_bytes(self, path: Path, first: int, left: int) -> None:
-        faults = self.server.faults
+        faults = self.faults
         rate = float(faults.get("bytes_per_second") or 0)
         cut = faults.get("cut_after_bytes")
+        stall = faults.get("stall_after_bytes")
         allowed = left if cut is None else min(left, int(cut))
+        until_stall = allowed if stall is None else min(allowed, int(stall))
         with path.open("rb") as file:
             file.seek(first)
             while allowed > 0:
-                data = file.read(min(CHUNK_BYTES, allowed))
+                if until_stall == 0:
+                    if not self._stall():
+                        break
+                    until_stall = allowed
+                data = file.read(min(CHUNK_BYTES, until_stall))
                 if faults.get("wrong_bytes"):
                     data = bytes(byte ^ 0xFF for byte in data)
                 self.wfile.write(data)
                 allowed -= len(data)
+                until_stall -= len(data)
                 left -= len(data)
                 if rate:
                     time.sleep(len(data) / rate)
         if left > 0:
             self.close_connection = True
+
+    def _stall(self) -> bool:
+        """Send nothing until the fault is switched off (true) or the client leaves (false)."""
+        self.wfile.flush()
+        with self.server.counts.stalling():
+            while self.faults.get("stall_after_bytes") is not None:
+                ready, _, _ = select.select([self.connection], [], [], LOOK_SECONDS)
+                if ready and not self.connection.recv(1, socket.MSG_PEEK):
+                    return False
+        return True
 
     def log_message(self, text: str, *args: Any) -> None:
         """Write one line per request."""
@@ -169,34 +176,39 @@ class RegistryHandler(FileHandler):
         if path == "/v2/":
             self.reply(200, b"{}", Content_Type="application/json")
             return
-        delay = float(self.server.faults.get("delay_seconds") or 0)
+        delay = float(self.faults.get("delay_seconds") or 0)
         if delay:
             time.sleep(delay)
-        manifest, blob, direct = (
-            MANIFEST.fullmatch(path),
-            BLOB.fullmatch(path),
-            DIRECT.fullmatch(path),
-        )
+        manifest = MANIFEST.fullmatch(path)
+        blob = BLOB.fullmatch(path)
+        direct = DIRECT.fullmatch(path)
+        peer_manifest = PEER_MANIFEST.fullmatch(path)
+        peer_blob = PEER_BLOB.fullmatch(path)
         if manifest:
-            self._manifest(*manifest.groups())
+            self._manifest("*", *manifest.groups())
+        elif peer_manifest:
+            self._manifest(*peer_manifest.groups())
         elif blob:
             self._blob(blob.group(3).replace(":", "-"))
-        elif direct:
-            self._direct(direct.group(1))
+        elif direct or peer_blob:
+            self._direct((direct or peer_blob).group(1))
         else:
             self._missing("NAME_UNKNOWN", "repository name not known to registry")
 
-    def _manifest(self, namespace: str, model: str, tag: str) -> None:
-        pattern = f"*/{namespace}/{model}/{tag}"
+    def _manifest(self, host: str, namespace: str, model: str, tag: str) -> None:
+        pattern = f"{host}/{namespace}/{model}/{tag}"
         found = sorted((self.server.root / "manifests").glob(pattern))
         if not found:
             self._missing("MANIFEST_UNKNOWN", "manifest unknown")
             return
-        self.reply(200, found[0].read_bytes(), Content_Type=MANIFEST_TYPE)
+        content = found[0].read_bytes()
+        if self.faults.get("moving_manifest"):
+            content = moved(content, self.server.counts.next_turn())
+        self.reply(200, content, Content_Type=MANIFEST_TYPE)
 
     def _blob(self, name: str) -> None:
         path = self.server.root / "blobs" / name
-        faults = self.server.faults
+        faults = self.faults
         if not path.is_file():
             self._missing("BLOB_UNKNOWN", "blob unknown to registry")
         elif self.command == "HEAD":
@@ -225,6 +237,15 @@ class RegistryHandler(FileHandler):
         self.reply(404, body, Content_Type="application/json")
 
 
+def moved(content: bytes, turn: int) -> bytes:
+    """Return a manifest whose layers stand in another order than as stored and than last time."""
+    data = json.loads(content)
+    layers = data["layers"]
+    steps = 1 + turn % max(1, len(layers) - 1)
+    data["layers"] = layers[steps:] + layers[:steps]
+    return json.dumps(data, separators=(",", ":")).encode()
+
+
 class Server(ThreadingHTTPServer):
     """One listening port over one directory."""
 
@@ -243,6 +264,7 @@ class Server(ThreadingHTTPServer):
         self.root = root
         self.faults = faults
         self.direct_host = direct_host
+        self.counts = Counts()
 
     def server_bind(self) -> None:
         """Bind without asking name services for this machine's full name."""
@@ -264,7 +286,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--releases", type=Path, help="directory of release archives")
     parser.add_argument("--releases-port", type=int, default=8080)
     args = parser.parse_args(argv)
-    faults = Faults(args.config)
+    faults = Faults(args.config, args.store)
     registry = Server((args.bind, args.port), RegistryHandler, args.store, faults, args.direct_host)
     if args.releases is not None:
         static = Server((args.bind, args.releases_port), FileHandler, args.releases, faults)
