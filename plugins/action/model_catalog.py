@@ -10,7 +10,10 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.hx_infra.llm.plugins.plugin_utils._progress import run_with_progress
+from ansible_collections.hx_infra.llm.plugins.plugin_utils._progress import (
+    read_deadline,
+    run_with_progress,
+)
 
 MODULE = "hx_infra.llm.model_catalog"
 DEADLINE_S = 7200  # the module's own default
@@ -27,10 +30,7 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        try:
-            deadline_s = float(arguments.get("deadline_s", DEADLINE_S))
-        except ValueError:  # the module says what is wrong with it
-            deadline_s = DEADLINE_S
+        deadline_s = read_deadline(arguments, DEADLINE_S)
         result.update(
             run_with_progress(
                 self, MODULE, arguments, task_vars or {}, deadline_s=deadline_s + GRACE_S

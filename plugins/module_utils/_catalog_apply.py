@@ -12,60 +12,38 @@ is something that the next plan starts from.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import groupby
 
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_bring import (
+    Outcome,
+    Tools,
+    bring,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import (
+    ADOPT,
+    DISCARD,
     PRUNE_ORPHAN,
     PRUNE_PARTIAL,
-    PULL,
     REMOVE,
-    REPULL,
-    Declaration,
+    RESTORE,
+    UNAVAILABLE,
     Plan,
     Step,
-    Wanted,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
-from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import (
-    ModelName,
-    parse_name,
+from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
+from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import (
+    PRESENT,
+    Layer,
+    Store,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import Store, read_store
+from ansible_collections.hx_infra.llm.plugins.module_utils._open_files import open_inodes
 
-
-class Engine(Protocol):
-    """What the executor asks of an engine; ``OllamaApi`` has it."""
-
-    def pull(
-        self, name: ModelName, *, insecure: bool, on_progress: Callable[[str, int, int], None]
-    ) -> None:
-        """Download a model."""
-
-    def copy(self, source: ModelName, target: ModelName) -> None:
-        """Give a model a further name."""
-
-    def delete(self, name: ModelName) -> None:
-        """Remove a model."""
-
-    def prove(self, name: ModelName) -> float:
-        """Let a model answer and return the seconds that it took."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a step went; ``proof_s`` is how long a new model took to answer."""
-
-    action: str
-    target: str
-    ok: bool
-    detail: str = ""
-    proof_s: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the form that results carry."""
-        return dict(self.__dict__)
+__all__ = ["Executor", "Outcome", "open_inodes"]
 
 
 @dataclass(frozen=True)
@@ -74,86 +52,112 @@ class Executor:
 
     Attributes:
         store: the store as it was when the plan was made.
-        declaration: what was declared.
-        engine: the engine that owns the store.
-        progress: called with model, phase, bytes done and in total, and a note.
-        prove: whether each new model has to answer a prompt.
+        tools: what bringing models needs.
     """
 
     store: Store
-    declaration: Declaration
-    engine: Engine
-    progress: Callable[[str, str, int, int, str], None]
-    prove: bool = True
+    tools: Tools
 
     def apply(self, plan: Plan) -> list[Outcome]:
-        """Carry out the steps in order and say how each of them went."""
-        return [self._carry_out(step) for step in plan.changes]
+        """Carry out the steps in order and say how each of them went.
+
+        Downloads that follow each other run at once, as many as the plan allows.
+        """
+        steps = [step for step in plan.steps if step.action != ADOPT]
+        outcomes: list[Outcome] = []
+        for downloads, group in groupby(steps, key=lambda step: step.downloads):
+            if downloads and plan.parallel > 1:
+                with ThreadPoolExecutor(plan.parallel) as pool:
+                    outcomes += pool.map(self._carry_out, group)
+            else:
+                outcomes += map(self._carry_out, group)
+        return outcomes
 
     def _carry_out(self, step: Step) -> Outcome:
-        work = {
+        if step.action == UNAVAILABLE:
+            return Outcome(step.action, step.target, False, f"{step.reason}.")
+        reason = self.tools.watch.stopped()
+        if reason:
+            text = f"it was not begun: the run was stopped by {reason}."
+            return Outcome(step.action, step.target, False, text)
+        if step.downloads:
+            return bring(step, self.tools)
+        began = time.monotonic()
+        problem = self._problem(step)
+        seconds = time.monotonic() - began
+        return Outcome(step.action, step.target, not problem, problem, seconds=seconds)
+
+    def _problem(self, step: Step) -> str:
+        """Carry out a step that brings nothing, and say what went wrong."""
+        work: dict[str, Callable[[Step], object]] = {
             PRUNE_PARTIAL: self._prune_partial,
             PRUNE_ORPHAN: self._prune_orphan,
             REMOVE: self._remove,
-            PULL: self._pull,
-            REPULL: self._pull,
-        }[step.action]
+            RESTORE: lambda step: self.tools.aside.restore(step.digest),
+            DISCARD: self._discard,
+        }
         try:
-            proof_s = work(step)
+            work[step.action](step)
         except HostError as error:
-            return Outcome(step.action, step.target, False, str(error))
+            return str(error)
         except OSError as error:
-            text = f"{step.target}: {error.strerror or error}."
-            return Outcome(step.action, step.target, False, text)
-        return Outcome(step.action, step.target, True, proof_s=proof_s)
+            return f"{step.target}: {error.strerror or error}."
+        return ""
 
     def _prune_partial(self, step: Step) -> None:
-        seen = next(file for file in self.store.partials if file.path == step.target)
+        files = (*self.store.partials, *self.store.incoming)
+        seen = next(file for file in files if file.path == step.target)
         try:
-            status = os.stat(self._path(step.target))
+            status = os.lstat(self._path(step.target))
         except FileNotFoundError:
             return
         if (status.st_mtime, status.st_size) != (seen.mtime, seen.size):
             raise HostError(f"{step.target} was kept: its download has just gone on.")
+        if step.after and not self._in_place(step.after):
+            raise HostError(f"{step.target} was kept: its blob didn't come from elsewhere.")
         _unlink(self._path(step.target))
 
     def _prune_orphan(self, step: Step) -> None:
-        """Look once more: when a pull failed, the old manifest still refers to the blob."""
-        now = read_store(self.store.root)
+        """Look once more: when a download failed, the old manifest still refers to the blob."""
+        self._check_unused(step)
+        _unlink(self._path(step.target))
+
+    def _discard(self, step: Step) -> None:
+        """Look once more: the good blob has to be there, or no model may refer to it."""
+        if not step.after:
+            self._check_unused(step)
+        elif not self._in_place(step.after):
+            now = self.tools.checker.read_store()
+            wanted = step.digest in now.referenced() or now.corrupt
+            if wanted and step.digest not in now.blobs and self.tools.aside.restore(step.digest):
+                raise HostError(f"{step.target} was put back: no good blob came.")
+            raise HostError(f"{step.target} was kept: no good blob is in its place.")
+        self.tools.aside.drop(step.digest)
+
+    def _check_unused(self, step: Step) -> None:
+        now = self.tools.checker.read_store()
         if step.digest in now.referenced() or now.corrupt:
             raise HostError(f"{step.target} was kept: a model may refer to it.")
-        _unlink(self._path(step.target))
+
+    def _in_place(self, digest: str) -> bool:
+        """Say whether a blob is there, with the size that models give it and a good content."""
+        store = self.tools.checker.read_store()
+        if digest not in store.blobs:
+            return False
+        self.tools.checker.check(store, [digest], f"blob sha256-{digest[:12]}")
+        models = (*store.models.values(), *store.twins)
+        layers = [layer for model in models for layer in model.layers if layer.digest == digest]
+        layers = layers or [Layer(digest, store.blobs[digest].size)]
+        return all(store.blob_state(layer) == PRESENT for layer in layers)
 
     def _remove(self, step: Step) -> None:
         name = parse_name(step.target)
         if name.key in self.store.models:
-            self.engine.delete(self.store.models[name.key].name)
+            self.tools.engine.delete(self.store.models[name.key].name)
             return
         for path in self.store.corrupt:  # the engine can't remove what it can't read
             if path.lower() == name.manifest.lower():
                 _unlink(self._path(path))
-
-    def _pull(self, step: Step) -> float | None:
-        item = next(item for item in self.declaration.wanted if str(item.name) == step.target)
-        for path in step.frees:  # the engine takes any file of that name for the whole blob
-            _unlink(self._path(path))
-        self._fetch(item)
-        if not self.prove:
-            return None
-        self.progress(step.target, "proving", 0, 0, "waiting for its first answer")
-        return self.engine.prove(item.name)
-
-    def _fetch(self, item: Wanted) -> None:
-        def tell(status: str, done: int, total: int) -> None:
-            phase = "pulling" if status.startswith("pulling ") else status or "pulling"
-            self.progress(str(item.name), phase, done, total, "")
-
-        self.engine.pull(item.source, insecure=item.insecure, on_progress=tell)
-        if item.source.key == item.name.key:
-            return
-        self.engine.copy(item.source, item.name)
-        if item.source.key not in self.declaration.keys:
-            self.engine.delete(item.source)
 
     def _path(self, relative: str) -> str:
         return os.path.join(self.store.root, relative)
@@ -164,26 +168,3 @@ def _unlink(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         return
-
-
-def open_inodes(proc: str = "/proc") -> tuple[set[tuple[int, int]], bool]:
-    """Return device and inode of every open file, and whether all processes could be seen.
-
-    Inodes, because an engine in a container knows the store by another path.
-    """
-    found: set[tuple[int, int]] = set()
-    complete = True
-    for pid in (name for name in os.listdir(proc) if name.isdigit()):
-        try:
-            numbers = os.listdir(f"{proc}/{pid}/fd")
-        except OSError as error:
-            complete = complete and not isinstance(error, PermissionError)
-            continue
-        for number in numbers:
-            try:
-                status = os.stat(f"{proc}/{pid}/fd/{number}")
-            except OSError as error:
-                complete = complete and not isinstance(error, PermissionError)
-                continue
-            found.add((status.st_dev, status.st_ino))
-    return found, complete

@@ -3,23 +3,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to hx_infra.llm: may change without notice.
 
-"""What a run of the model catalog reports: the models before and after, verdicts, a diff."""
+"""What a run of the model catalog reports: the models before and after, sizes, a diff."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.hx_infra.llm.plugins.module_utils import _verdict as verdict
-from ansible_collections.hx_infra.llm.plugins.module_utils._catalog import Remotes
-from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_apply import Outcome
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_bring import Outcome
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import (
+    DISCARD,
     REMOVE,
+    RESTORE,
     SHORT,
     Declaration,
     Plan,
     Step,
     Wanted,
+    sentences,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._env_file import human_size
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
@@ -34,36 +35,106 @@ Entry = dict[str, Any]
 
 def entries(store: Store, declaration: Declaration) -> list[Entry]:
     """List the models of a store: the declared ones in their order, then the others."""
-    found = {key: _entry(model, store, declaration) for key, model in store.models.items()}
-    return _in_order(found, declaration)
+    return _in_order(_found(store, declaration), declaration)
 
 
-def predicted(plan: Plan, store: Store, declaration: Declaration, remotes: Remotes) -> list[Entry]:
+def predicted(plan: Plan, store: Store, declaration: Declaration) -> list[Entry]:
     """List the models that the store will have when the plan was carried out."""
-    found = {key: _entry(model, store, declaration) for key, model in store.models.items()}
+    found = _found(store, declaration)
     for step in plan.steps:
         if step.action == REMOVE:
             found.pop(parse_name(step.target).key, None)
     wanted = {str(item.name): item for item in declaration.wanted}
     for step in plan.pulls:
         item = wanted[step.target]
-        found[item.name.key] = _predicted(step, item, store, remotes)
+        found[item.name.key] = _predicted(step, item)
     return _in_order(found, declaration)
 
 
-def environment(after: Sequence[Entry]) -> list[Entry]:
-    """Return what the environment file says about the models."""
-    return [{key: entry[key] for key in ("name", "digest", "size_bytes")} for entry in after]
+def planned(plan: Plan, store: Store, before: list[Entry], after: list[Entry]) -> dict[str, Any]:
+    """Return the part of a result that a plan decides."""
+    kept_aside = _kept_aside(plan, store)
+    return {
+        "changed": bool(plan.changes),
+        "actions": sentences(plan.steps),
+        "plan": [step.as_dict() for step in plan.steps],
+        "totals": {
+            "bytes_to_download": plan.bytes_to_download,
+            "bytes_to_free": plan.bytes_to_free,
+            "space_needed": plan.space_needed,
+        },
+        "catalog": {"before": before, "after": after},
+        "undeclared": [str(model.name) for model in plan.undeclared],
+        "kept_versions": [str(model.name) for model in plan.kept_versions],
+        "unasked": list(plan.unasked),
+        "unavailable": [{"name": step.target, "reason": step.reason} for step in plan.unavailable],
+        "aside": [file.path for file in kept_aside],
+        **to_be_freed(plan, store),
+        "downloaded_bytes": plan.bytes_to_download,
+        "verdicts": [],
+        "outcomes": [],
+        "env": environment(after, plan.kept_versions),
+        "diff": {
+            "before": diff_text(before, _unfinished(store), store.aside.values()),
+            "after": diff_text(after, plan.kept_partials, kept_aside),
+        },
+    }
+
+
+def done(
+    before: Store,
+    now: Store,
+    plan: Plan,
+    declaration: Declaration,
+    outcomes: Sequence[Outcome],
+) -> dict[str, Any]:
+    """Return what takes its place when the plan was carried out.
+
+    Args:
+        before: the store as it was.
+        now: the store as it is.
+        plan: what a plan made now would do.
+        declaration: what was declared.
+        outcomes: how the steps went.
+    """
+    was, after = entries(before, declaration), entries(now, declaration)
+    return {
+        **freed(before, now),
+        "downloaded_bytes": downloaded(before, now),
+        "outcomes": [outcome.as_dict() for outcome in outcomes],
+        "catalog": {"before": was, "after": after},
+        "env": environment(after, plan.kept_versions),
+        "undeclared": [str(model.name) for model in plan.undeclared],
+        "kept_versions": [str(model.name) for model in plan.kept_versions],
+        "aside": [file.path for file in now.aside.values()],
+        "diff": {
+            "before": diff_text(was, _unfinished(before), before.aside.values()),
+            "after": diff_text(after, _unfinished(now), now.aside.values()),
+        },
+    }
+
+
+def environment(after: Sequence[Entry], kept: Iterable[StoredModel] = ()) -> list[Entry]:
+    """Return what the environment file says about the models; kept versions are for going back."""
+    hidden = {str(model.name) for model in kept}
+    shown = [entry for entry in after if entry["name"] not in hidden]
+    return [{key: entry[key] for key in ("name", "digest", "size_bytes")} for entry in shown]
 
 
 def freed(before: Store, after: Store) -> dict[str, int]:
-    """Count the files that are gone; a finished download isn't."""
+    """Count the files that are gone; a finished download isn't, and neither is what moved back."""
     left = {(file.path, file.inode, file.size) for file in _files(after)}
-    finished = set(after.blobs) - set(before.blobs)
+    finished = {
+        file.digest
+        for file in (*_unfinished(before), *before.aside.values())
+        if file.digest in after.blobs and after.blobs[file.digest].inode == file.inode
+    }
+    blobs = {file.path for file in before.blobs.values()}
     gone = [
         file
         for file in _files(before)
-        if (file.path, file.inode, file.size) not in left and file.digest not in finished
+        if (file.path, file.inode, file.size) not in left
+        and (file.path in blobs or file.digest not in finished)
     ]
     return {
         "reclaimed_bytes": sum(file.held for file in gone),
@@ -74,53 +145,34 @@ def freed(before: Store, after: Store) -> dict[str, int]:
 
 def to_be_freed(plan: Plan, store: Store) -> dict[str, int]:
     """Count the files that a plan removes, in the same terms."""
-    after = Store(store.root, blobs=dict(store.blobs), partials=list(store.partials))
     gone = {path for step in plan.changes for path in step.frees}
-    after.blobs = {key: file for key, file in after.blobs.items() if file.path not in gone}
-    after.partials = [file for file in after.partials if file.path not in gone]
-    return freed(store, after)
+    files = [file for file in _files(store) if file.path in gone]
+    return {
+        "reclaimed_bytes": sum(file.held for file in files),
+        "reclaimed_apparent_bytes": sum(file.size for file in files),
+        "reclaimed_files": len(files),
+    }
 
 
 def downloaded(before: Store, after: Store) -> int:
     """Return the bytes of the blobs that are new, without what an earlier pull had left."""
     had = {(file.path, file.size) for file in before.blobs.values()}
-    new = [file for file in after.blobs.values() if (file.path, file.size) not in had]
-    return sum(max(0, blob.size - before.resumable(blob.digest)) for blob in new)
+    moved = {
+        (file.digest, file.inode, file.size)
+        for file in (*before.blobs.values(), *before.aside.values())
+    }
+    new = [
+        file
+        for file in after.blobs.values()
+        if ((file.path, file.size) not in had or before.blobs[file.digest].bad)
+        and (file.digest, file.inode, file.size) not in moved
+    ]
+    return sum(max(0, blob.size - before.resumable(blob.digest, copies=True)) for blob in new)
 
 
-def verdicts(
-    declaration: Declaration,
-    after: Sequence[Entry],
-    plan: Plan,
-    store: Store,
-    outcomes: Iterable[Outcome] = (),
-    *,
-    evidence: str,
-) -> list[dict[str, Any]]:
-    """Judge the catalog that a run leaves, or that a plan would leave."""
-    found = {parse_name(entry["name"]).key: entry for entry in after}
-    judged = [_exact(declaration, found, evidence)]
-    for item in declaration.wanted:
-        judged += _model_verdicts(item, found.get(item.name.key), evidence)
-    for entry in after:
-        if not entry["declared"] and not entry["complete"]:
-            judged.append(
-                verdict.Verdict(
-                    "model_whole", verdict.WARN, entry["name"], "blobs missing", "", "", evidence
-                )
-            )
-    judged += [
-        verdict.Verdict(
-            "model_answers", verdict.PASS, outcome.target, round(outcome.proof_s, 3), None, "s",
-            "one prompt after the pull",
-        )
-        for outcome in outcomes
-        if outcome.proof_s is not None
-    ]  # fmt: skip
-    return verdict.as_dicts([*judged, *_left_over(plan, store, evidence)])
-
-
-def diff_text(models: Sequence[Entry], partials: Sequence[StoredFile]) -> str:
+def diff_text(
+    models: Sequence[Entry], partials: Sequence[StoredFile], aside: Iterable[StoredFile] = ()
+) -> str:
     """Show a catalog as lines that compare well."""
     lines = []
     for entry in sorted(models, key=lambda item: item["name"]):
@@ -130,21 +182,36 @@ def diff_text(models: Sequence[Entry], partials: Sequence[StoredFile]) -> str:
     if partials:
         held = human_size(sum(file.held for file in partials))
         lines.append(f"{len(partials)} files of partial downloads, {held}")
+    lines += [f"{file.path}, {human_size(file.held)}" for file in aside]
     return "".join(f"{line}\n" for line in lines)
 
 
 def _files(store: Store) -> list[StoredFile]:
-    return [*store.blobs.values(), *store.partials]
+    return [*store.blobs.values(), *_unfinished(store), *store.aside.values()]
+
+
+def _unfinished(store: Store) -> list[StoredFile]:
+    return [*store.partials, *store.incoming]
+
+
+def _kept_aside(plan: Plan, store: Store) -> list[StoredFile]:
+    """List the set-aside blobs that stay where they are."""
+    settled = {step.target for step in plan.changes if step.action in (RESTORE, DISCARD)}
+    return [file for file in store.aside.values() if file.path not in settled]
 
 
 def _in_order(found: Mapping[str, Entry], declaration: Declaration) -> list[Entry]:
     declared = [item.name.key for item in declaration.wanted if item.name.key in found]
-    others = sorted(key for key in found if key not in declaration.keys)
+    others = sorted(set(found) - declaration.keys)
     return [found[key] for key in (*declared, *others)]
 
 
-def _entry(model: StoredModel, store: Store, declaration: Declaration) -> Entry:
-    item = next((item for item in declaration.wanted if item.name.key == model.name.key), None)
+def _found(store: Store, declaration: Declaration) -> dict[str, Entry]:
+    wanted = {item.name.key: item for item in declaration.wanted}
+    return {key: _entry(model, store, wanted.get(key)) for key, model in store.models.items()}
+
+
+def _entry(model: StoredModel, store: Store, item: Wanted | None) -> Entry:
     return {
         "name": str(model.name),
         "digest": model.digest,
@@ -155,103 +222,12 @@ def _entry(model: StoredModel, store: Store, declaration: Declaration) -> Entry:
     }
 
 
-def _predicted(step: Step, item: Wanted, store: Store, remotes: Remotes) -> Entry:
-    remote, model = remotes.get(item.name.key), store.find(item.name)
-    size = remote.size if remote else (model.size if model else None)
+def _predicted(step: Step, item: Wanted) -> Entry:
     return {
         "name": str(item.name),
         "digest": step.digest,
-        "size_bytes": size,
+        "size_bytes": step.model_size,
         "declared": True,
         "pinned": bool(item.pin),
         "complete": True,
     }
-
-
-def _exact(declaration: Declaration, found: Mapping[str, Entry], evidence: str) -> verdict.Verdict:
-    forbidden = {name.key for name in declaration.forbidden}
-    bad = declaration.keys - set(found) or forbidden & set(found)
-    extra = set(found) - declaration.keys
-    status = verdict.PASS
-    if bad or (extra and declaration.exclusive):
-        status = verdict.FAIL
-    elif extra:
-        status = verdict.WARN
-    return verdict.Verdict(
-        "catalog_exact",
-        status,
-        "models",
-        sorted(entry["name"] for entry in found.values()),
-        sorted(str(item.name) for item in declaration.wanted),
-        "",
-        evidence,
-    )
-
-
-def _model_verdicts(item: Wanted, entry: Entry | None, evidence: str) -> list[verdict.Verdict]:
-    name = str(item.name)
-    if entry is None:
-        return [verdict.Verdict("model_whole", verdict.FAIL, name, "absent", "whole", "", evidence)]
-    state = "whole" if entry["complete"] else "blobs missing or of wrong size"
-    judged = [
-        verdict.judge(
-            "model_whole",
-            entry["complete"],
-            subject=name,
-            value=state,
-            limit="whole",
-            evidence=evidence,
-        )
-    ]
-    if item.pin:
-        judged.append(
-            verdict.judge(
-                "model_pin",
-                entry["pinned"],
-                subject=name,
-                value=entry["digest"][:SHORT],
-                limit=item.pin[:SHORT],
-                evidence=evidence,
-            )
-        )
-    return judged
-
-
-def _left_over(plan: Plan, store: Store, evidence: str) -> list[verdict.Verdict]:
-    """Judge what takes up space or hides something without being a model."""
-    judged = []
-    for check, files in (
-        ("store_partials", plan.kept_partials),
-        ("store_orphans", plan.orphans),
-        ("store_foreign_files", store.foreign),
-    ):
-        held = sum(file.held for file in files)
-        text = f"{len(files)} files; {evidence}" if files else evidence
-        judged.append(
-            verdict.judge(
-                check,
-                not files,
-                subject="store",
-                value=held,
-                limit=0,
-                unit="bytes",
-                evidence=text,
-                otherwise=verdict.WARN,
-            )
-        )
-    settled = {
-        parse_name(step.target).manifest.lower() for step in plan.changes if step.names_model
-    }
-    bad = [path for path in (*store.corrupt, *store.stray) if path.lower() not in settled]
-    judged.append(
-        verdict.judge(
-            "store_manifests",
-            not bad,
-            subject="store",
-            value=bad,
-            limit=[],
-            evidence=evidence,
-            otherwise=verdict.WARN,
-        )
-    )
-    return judged

@@ -6,14 +6,15 @@
 """Plans for an engine's systemd unit: enable, reload, start, restart.
 
 Whether a running service is out of date is read from the host, not from what the present run has
-changed: a file that it was started with is newer than its start. So a run that was killed between
-writing a file and restarting is completed by the next one.
+changed: a file that it was started with is newer than its start, or its environment isn't what
+systemd would load. So a run that was killed between writing a file and restarting is completed by
+the next one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
@@ -81,7 +82,9 @@ def plan(
     state: dict[str, str],
     enabled: bool,
     changed: bool,
-    newer: list[str],
+    newer: Sequence[str],
+    *,
+    outdated: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Return the actions that bring the unit to active, enabled and up to date.
 
@@ -91,6 +94,7 @@ def plan(
         enabled: whether it has to start at boot.
         changed: the present run changed, or in check mode would change, what it is started with.
         newer: files that are newer than the service's start.
+        outdated: variables that the running process has otherwise than systemd would set them.
     """
     actions: list[dict[str, Any]] = []
     missing = state.get("LoadState") == "not-found"
@@ -100,9 +104,25 @@ def plan(
         actions.append({"action": "enable", "target": unit, "say": f"enable {unit}"})
     if state.get("ActiveState") != "active":
         actions.append({"action": "start", "target": unit, "say": f"start {unit}"})
-    elif changed or newer:
+    elif changed or newer or outdated:
         actions.append({"action": "restart", "target": unit, "say": f"restart {unit}"})
     return actions
+
+
+def interrupts(actions: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether planned actions break off what a running engine is doing."""
+    return any(item["action"] == "restart" for item in actions)
+
+
+def postponed(
+    actions: Sequence[Mapping[str, Any]], reason: str, wait_s: float
+) -> list[dict[str, Any]]:
+    """Return a plan that says what its restart has to wait for."""
+    waits = f" (waits at most {wait_s:.0f} s because {reason})"
+    return [
+        {**item, "say": item["say"] + waits} if item["action"] == "restart" else dict(item)
+        for item in actions
+    ]
 
 
 def commands(actions: list[dict[str, Any]]) -> list[list[str]]:

@@ -22,7 +22,9 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostEr
 from ansible_collections.hx_infra.llm.plugins.module_utils._model_config import (
     AVAILABLE,
     COUNT,
+    INFORMATIONAL,
     MODELS_DIR,
+    TOTAL_SIZE,
     full_name,
     hide_credentials,
     is_model_name,
@@ -31,8 +33,9 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._model_config import 
 )
 
 HOST = "OLLAMA_HOST"
-TOTAL_SIZE = "OLLAMA_MODELS_TOTAL_SIZE"
-MANAGED = (MODELS_DIR, HOST, AVAILABLE, COUNT, TOTAL_SIZE)
+MANAGED = (MODELS_DIR, HOST, *INFORMATIONAL)
+REGISTRY = "# Model registry"
+SIZE = "# Size:"
 UNKNOWN = "unknown"
 
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -177,24 +180,29 @@ def render(models: Sequence[Model], settings: Settings) -> str:
     ]
     lines += _section("Further settings", settings.extra)
     lines += _section("Kept from the file that stood here before", settings.kept)
-    lines += ["", "# Model registry"]
+    return "\n".join([*lines, "", *registry(models)]) + "\n"
+
+
+def registry(models: Sequence[Model]) -> list[str]:
+    """Return the lines that say which models there are, from the heading on."""
+    lines = [REGISTRY]
     variables = model_variables([model.name for model in models])
     for model in models:
         lines += [_size_comment(model), _assign(variables[model.name], model.name)]
     names = ",".join(model.name for model in models)
-    lines += [
+    return [
+        *lines,
         "",
         _assign(AVAILABLE, names),
         f"{COUNT}={len(models)}",
         _assign(TOTAL_SIZE, total_size(models)),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _size_comment(model: Model) -> str:
     size = UNKNOWN if model.size_bytes is None else human_size(model.size_bytes)
     digest = f", digest {model.digest[:_SHORT]}" if model.digest else ""
-    return f"# Size: {size}{digest}"
+    return f"{SIZE} {size}{digest}"
 
 
 def _section(title: str, settings: Mapping[str, str]) -> list[str]:

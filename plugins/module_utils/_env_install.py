@@ -162,6 +162,12 @@ def find_access(owner: str, group: str, mode: str, host: str) -> Access:
     return Access(owner, group, uid, gid, bits)
 
 
+def present_access(state: FileState) -> Access:
+    """Return the access that a file has, for one whose content alone is to change."""
+    owner, group = user_name(state.uid), group_name(state.gid)
+    return Access(owner, group, state.uid, state.gid, state.mode)
+
+
 def check_possible(path: str, access: Access, host: str) -> None:
     """Refuse, before anything is written, what can't succeed."""
     for kind, name, number in (

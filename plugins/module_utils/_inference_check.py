@@ -35,6 +35,9 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used_engines imp
     Engine,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._gpu_used_look import Lookout
+from ansible_collections.hx_infra.llm.plugins.module_utils._model_version_record import (
+    kept_versions,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
     FAIL,
     Verdict,
@@ -207,6 +210,7 @@ def check_catalog(wanted: Wanted, prepare: Prepare) -> Verdict:
         return Verdict("catalog", FAIL, "ollama", None, sorted(expected), "", str(error))
     entries = (state.get("models") if isinstance(state, Mapping) else None) or []
     found = {canonical(str(entry.get("name", ""))) for entry in entries}
+    found -= kept_versions(found, expected)
     missing, extra = sorted(expected - found), sorted(found - expected)
     told = [f"missing: {', '.join(missing)}"] if missing else []
     told += [f"not declared: {', '.join(extra)}"] if extra else []

@@ -26,7 +26,9 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
 
 AVAILABLE = "OLLAMA_MODELS_AVAILABLE"
 COUNT = "OLLAMA_MODELS_COUNT"
+TOTAL_SIZE = "OLLAMA_MODELS_TOTAL_SIZE"
 MODELS_DIR = "OLLAMA_MODELS"
+INFORMATIONAL = (AVAILABLE, COUNT, TOTAL_SIZE)  # and the model variables: no engine reads them
 
 _ASSIGNMENT = re.compile(r"^(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*)$", re.DOTALL)
 _MODEL_VARIABLE = re.compile(r"^(?:OLLAMA_)?MODEL_[A-Za-z0-9_]+$", re.IGNORECASE)
@@ -112,6 +114,11 @@ class ModelConfig:
 def is_model_variable(name: str) -> bool:
     """Tell whether a variable of this name stands for one model."""
     return bool(_MODEL_VARIABLE.match(name))
+
+
+def is_informational(name: str) -> bool:
+    """Tell whether a variable is for people and scripts alone and means nothing to the engine."""
+    return name in INFORMATIONAL or is_model_variable(name)
 
 
 def is_secret(name: str) -> bool:

@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
@@ -17,15 +18,21 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import 
     ModelName,
     parse_name,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import (
+    Exchange,
+    OnProgress,
+    Watch,
+    follow_pull,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._transport import Answer, Http
 
 SHORT_S = 30.0  # answers that need no work; the server may still be discovering its GPUs
-SILENCE_S = 1800.0  # a pull says nothing while it hashes a large blob
+SILENCE_S = 86400.0  # a pull is watched by its bytes, and says nothing while it hashes a blob
 LOAD_S = 600.0  # loading a large model from a cold disk and answering once
+UNLOAD_S = 30.0  # a model goes when the requests that it answers have ended
 PROOF_PROMPT = "Return exactly the text: HX-OK"
 PROOF_TOKENS = 8
-
-OnProgress = Callable[[str, int, int], None]  # status, bytes done, bytes in total
+_LOOK_S = 0.1  # between two looks whether a model is still loaded
 
 
 class OllamaApi:
@@ -36,6 +43,8 @@ class OllamaApi:
         http: the HTTP function.
         deadline: clock reading at which work has to be over; None for no limit.
         clock: monotonic seconds.
+        watch: when to give up, instead of the deadline alone.
+        sleep: waits some seconds.
     """
 
     def __init__(
@@ -45,11 +54,13 @@ class OllamaApi:
         *,
         deadline: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        watch: Watch | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url = url.rstrip("/")
         self._http = http
-        self._deadline = deadline
-        self._clock = clock
+        self._watch = watch or Watch(deadline=deadline, clock=clock)
+        self._sleep = sleep
 
     def version(self) -> str:
         """Return the version of the running server."""
@@ -57,25 +68,41 @@ class OllamaApi:
 
     def tags(self) -> dict[str, str]:
         """Return the digest of each model that the server lists, by the key of its name."""
-        listed = self._json("GET", "/api/tags").get("models") or []
-        return {parse_name(item["name"]).key: str(item.get("digest", "")) for item in listed}
+        return self._listed("/api/tags")
 
-    def pull(self, name: ModelName, *, insecure: bool, on_progress: OnProgress) -> None:
+    def loaded(self) -> dict[str, str]:
+        """Return the digest of each model that lies in memory, by the key of its name."""
+        return self._listed("/api/ps")
+
+    def pull(
+        self,
+        name: ModelName,
+        *,
+        insecure: bool,
+        on_progress: OnProgress,
+        on_stall: Callable[[int], None] = lambda _seconds: None,
+    ) -> None:
         """Download a model; the server resumes what an earlier pull left.
 
+        Args:
+            name: the model.
+            insecure: whether its registry speaks plain HTTP.
+            on_progress: called with status, bytes done and bytes in total.
+            on_stall: called with the seconds since the last new byte, now and then.
+
         Raises:
-            HostError: the pull failed, or it is not over at the deadline.
+            HostError: the pull failed or stalled, or it is not over at the deadline.
         """
         body = {"model": str(name), "insecure": insecure, "stream": True}
-        answer = self._send("POST", "/api/pull", body, SILENCE_S)
+        what = f"pulling {name}"
         try:
-            if answer.status != 200:
-                raise HostError(f"pulling {name} failed: {_error_text(answer)}.")
-            follow_pull(self._in_time(answer.lines(), f"pulling {name}"), name, on_progress)
+            with self._exchange("/api/pull", body, SILENCE_S, what) as exchange:
+                status = exchange.answer().status
+                if status != 200:
+                    raise HostError(f"{what} failed: {_error_text(status, exchange.read())}.")
+                follow_pull(exchange, name, self._watch, on_progress, on_stall)
         except OSError as error:
-            raise HostError(f"pulling {name} failed: {self.url}/api/pull: {error}.") from error
-        finally:
-            answer.close()
+            raise HostError(f"{what} failed: {self.url}/api/pull: {error}.") from error
 
     def copy(self, source: ModelName, target: ModelName) -> None:
         """Give a model a further name; the digest stays and no disk space is used."""
@@ -96,26 +123,59 @@ class OllamaApi:
         Raises:
             HostError: it did not answer.
         """
-        started = self._clock()
+        clock = self._watch.clock
+        started = clock()
         body = {
             "model": str(name),
             "prompt": PROOF_PROMPT,
             "stream": False,
             "options": {"temperature": 0, "num_predict": PROOF_TOKENS},
         }
-        answer = self._send("POST", "/api/generate", body, LOAD_S)
-        if answer.status == 400:  # also the answer of a model that only embeds
-            answer.close()
+        status, text = self._ask("/api/generate", body, f"prompting {name}")
+        if status == 400:  # also the answer of a model that only embeds
             request = {"model": str(name), "input": PROOF_PROMPT}
-            answer = self._send("POST", "/api/embed", request, LOAD_S)
-            result = self._done(answer, f"prompting {name}")
-            answered = bool(result.get("embeddings"))
+            status, text = self._ask("/api/embed", request, f"prompting {name}")
+            answered = bool(_result(status, text, f"prompting {name}").get("embeddings"))
         else:
-            result = self._done(answer, f"prompting {name}")
+            result = _result(status, text, f"prompting {name}")
             answered = bool(result.get("done")) and int(result.get("eval_count") or 0) > 0
         if not answered:
             raise HostError(f"prompting {name} failed: the answer is empty.")
-        return self._clock() - started
+        return clock() - started
+
+    def unload(self, name: ModelName) -> bool:
+        """Take a model out of memory and say whether it went.
+
+        A model that answers requests stays until they have ended, or the time is up.
+
+        Raises:
+            HostError: the server refuses, or it is time to give up.
+        """
+        body = {"model": str(name), "keep_alive": 0, "stream": False}
+        self._done(self._send("POST", "/api/generate", body, SHORT_S), f"unloading {name}")
+        end = self._watch.clock() + UNLOAD_S
+        while name.key in self.loaded():
+            if self._watch.clock() >= end:
+                return False
+            self._watch.check(f"unloading {name}")
+            self._sleep(_LOOK_S)
+        return True
+
+    def _listed(self, path: str) -> dict[str, str]:
+        listed = self._json("GET", path).get("models") or []
+        return {parse_name(item["name"]).key: str(item.get("digest", "")) for item in listed}
+
+    def _ask(self, path: str, body: Any, what: str) -> tuple[int, bytes]:
+        """Post a request that takes its time; return status and body of the answer."""
+        try:
+            with self._exchange(path, body, LOAD_S, what) as exchange:
+                status = exchange.answer().status
+                return status, exchange.read()
+        except OSError as error:
+            raise HostError(f"{what} failed: {error}.") from error
+
+    def _exchange(self, path: str, body: Any, timeout: float, what: str) -> Exchange:
+        return Exchange(lambda: self._send("POST", path, body, timeout), self._watch, what)
 
     def _json(self, method: str, path: str) -> dict[str, Any]:
         return self._done(self._send(method, path, None, SHORT_S), f"{method} {self.url}{path}")
@@ -123,9 +183,8 @@ class OllamaApi:
     def _send(self, method: str, path: str, body: Any, timeout: float) -> Answer:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} if data else {}
-        if self._deadline is not None:
-            timeout = max(0.1, min(timeout, self._deadline - self._clock()))
         try:
+            timeout = self._watch.seconds(timeout)
             return self._http(method, f"{self.url}{path}", data, headers, timeout)
         except OSError as error:
             raise HostError(
@@ -135,76 +194,31 @@ class OllamaApi:
 
     def _done(self, answer: Answer, what: str) -> dict[str, Any]:
         """Return the JSON object of a good answer; an empty body is an empty one."""
-        if answer.status != 200:
-            raise HostError(f"{what} failed: {_error_text(answer)}.")
         try:
             text = answer.read()
-            result = json.loads(text) if text.strip() else {}
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise HostError(f"{what} failed: {error}.") from error
         finally:
             answer.close()
-        if not isinstance(result, dict):
-            raise HostError(f"{what} failed: the answer is no JSON object.")
-        if result.get("error"):
-            raise HostError(f"{what} failed: {result['error']}.")
-        return result
-
-    def _in_time(self, lines: Iterable[bytes], what: str) -> Iterator[bytes]:
-        for line in lines:
-            if self._deadline is not None and self._clock() > self._deadline:
-                raise HostError(
-                    f"{what} was stopped at the deadline.",
-                    "What it downloaded is kept; run again, with a longer deadline if need be.",
-                )
-            yield line
+        return _result(answer.status, text, what)
 
 
-def follow_pull(lines: Iterable[bytes], name: ModelName, on_progress: OnProgress) -> None:
-    """Read the stream of a pull to its end.
-
-    A pull answers 200 before it has begun. It succeeded when its last line says so and no line
-    carries an error.
-
-    Raises:
-        HostError: it failed; the text is the server's own.
-    """
-    done: dict[str, int] = {}
-    total: dict[str, int] = {}
-    status = ""
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            event = json.loads(line)
-        except ValueError as error:
-            raise HostError(f"pulling {name} failed: the stream broke off ({error}).") from error
-        if not isinstance(event, dict):
-            raise HostError(f"pulling {name} failed: the stream holds {event!r}, wanted an object.")
-        if event.get("error"):
-            raise HostError(f"pulling {name} failed: {event['error']}.")
-        status = str(event.get("status", ""))
-        if event.get("digest"):
-            total[event["digest"]] = int(event.get("total") or 0)
-            done[event["digest"]] = int(event.get("completed") or 0)
-        on_progress(status, sum(done.values()), sum(total.values()))
-    if status != "success":
-        raise HostError(
-            f"pulling {name} failed: the stream ended after {status or 'nothing'!r}, "
-            "wanted 'success'.",
-            "The server may have been restarted; run again, the download is resumed.",
-        )
-
-
-def _error_text(answer: Answer) -> str:
+def _result(status: int, text: bytes, what: str) -> dict[str, Any]:
+    if status != 200:
+        raise HostError(f"{what} failed: {_error_text(status, text)}.")
     try:
-        text = answer.read().decode("utf-8", errors="replace").strip()
-    except OSError as error:
-        text = str(error)
-    finally:
-        answer.close()
-    try:
+        result = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        raise HostError(f"{what} failed: {error}.") from error
+    if not isinstance(result, dict):
+        raise HostError(f"{what} failed: the answer is no JSON object.")
+    if result.get("error"):
+        raise HostError(f"{what} failed: {result['error']}.")
+    return result
+
+
+def _error_text(status: int, body: bytes) -> str:
+    text = body.decode("utf-8", errors="replace").strip()
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         text = str(json.loads(text)["error"])
-    except (ValueError, KeyError, TypeError):
-        text = text[:200]
-    return f"HTTP {answer.status} {text}".rstrip()
+    return f"HTTP {status} {text[:400]}".rstrip()

@@ -33,11 +33,13 @@ class Remote:
         digests: the digests that a pull of it can give: of the manifest as it is, which Ollama
             stores since 0.19.0, and as written anew, which older versions store.
         layers: its blobs.
+        content: the manifest as it was served.
     """
 
     url: str
     digests: tuple[str, ...]
     layers: tuple[Layer, ...]
+    content: bytes = b""
 
     @property
     def size(self) -> int:
@@ -53,60 +55,89 @@ class Remote:
         return next((digest for digest in self.digests if digest.startswith(pin)), self.digests[0])
 
 
+class RegistryError(HostError):
+    """A source of manifests has none for us.
+
+    Args:
+        url: what was asked for.
+        problem: why not, as a part of a sentence about the source.
+        remedy: what the operator can do.
+        reachable: whether there was an answer at all.
+    """
+
+    def __init__(self, url: str, problem: str, remedy: str = "", *, reachable: bool = True) -> None:
+        super().__init__(f"{url}: {problem}.", remedy)
+        self.url = url
+        self.problem = problem
+        self.reachable = reachable
+
+
 def manifest_url(name: ModelName, *, insecure: bool) -> str:
     """Return the address of a model's manifest; an insecure registry speaks plain HTTP."""
     scheme = "http" if insecure else "https"
     return f"{scheme}://{name.host}/v2/{name.namespace}/{name.model}/manifests/{name.tag}"
 
 
-def look_up(http: Http, source: ModelName, *, insecure: bool, model: str) -> Remote | None:
+def ask(http: Http, source: ModelName, *, insecure: bool) -> Remote | None:
     """Ask a registry for a manifest.
 
     Args:
         http: the HTTP function.
         source: the full name to ask for.
         insecure: whether the registry speaks plain HTTP.
-        model: the declared name, for messages.
 
     Returns:
         What the registry offers, or None when it asks for a login that only the engine's own key
         can give.
 
     Raises:
-        HostError: the registry can't be reached, or has no such model.
+        RegistryError: the registry can't be reached, or has no such model, or fails.
     """
     url = manifest_url(source, insecure=insecure)
     try:
         answer = http("GET", url, None, {"Accept": ACCEPT}, TIMEOUT_S)
         content = answer.read()
     except OSError as error:
-        raise HostError(
-            f"{model} must be pulled, but its registry can't be reached: {url}: {error}.",
+        raise RegistryError(
+            url,
+            f"it can't be reached: {error}",
             "Check the registry's address, or its name resolution and firewall on this host.",
+            reachable=False,
         ) from error
     if answer.status == 401:
         return None
     if answer.status == 404:
-        raise HostError(
-            f"{model} must be pulled, but its registry doesn't have it: {url} answers 404.",
-            "Check the name and the tag.",
-        )
+        raise RegistryError(url, "it doesn't have it (404)", "Check the name and the tag.")
     if answer.status != 200:
         text = content.decode("utf-8", errors="replace").strip()[:200]
-        raise HostError(
-            f"{model} must be pulled, but its registry fails: {url} answers {answer.status} {text}."
-        )
-    return read_remote(url, content, model)
+        raise RegistryError(url, f"it answers {answer.status} {text}".strip())
+    return read_remote(url, content)
 
 
-def read_remote(url: str, content: bytes, model: str) -> Remote:
-    """Read a registry's manifest."""
+def read_remote(url: str, content: bytes) -> Remote:
+    """Read a registry's manifest.
+
+    Raises:
+        RegistryError: it is none.
+    """
     try:
         layers = parse_manifest(content)
         digests = (_digest(content), _digest(_rewritten(json.loads(content))))
-    except (ValueError, KeyError, TypeError) as error:
-        raise HostError(f"{model} can't be pulled: {url} is no manifest: {error}.") from error
-    return Remote(url, tuple(dict.fromkeys(digests)), layers)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RegistryError(url, f"its answer is no manifest: {error}") from error
+    return Remote(url, tuple(dict.fromkeys(digests)), layers, content)
+
+
+def exact_remote(url: str, content: bytes) -> Remote:
+    """Read a manifest that is going to be stored byte for byte, so that it has one digest only.
+
+    Raises:
+        RegistryError: it is none.
+    """
+    try:
+        return Remote(url, (_digest(content),), parse_manifest(content), content)
+    except (ValueError, RecursionError) as error:
+        raise RegistryError(url, f"its manifest is none: {error}") from error
 
 
 def _digest(content: bytes) -> str:

@@ -15,6 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._bench_facts import canonical
+from ansible_collections.hx_infra.llm.plugins.module_utils._model_version_record import (
+    kept_versions,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._runtime_gpus import gpu_verdicts
 from ansible_collections.hx_infra.llm.plugins.module_utils._runtime_model import (
     OLLAMA,
@@ -280,7 +283,7 @@ def models_verdict(service: Service, seen: Seen) -> Verdict:
         return Verdict("models", PASS, service.unit, sorted(listed), None, "", text)
     wanted = {plain(str(item["name"])): str(item.get("digest") or "") for item in service.models}
     missing = sorted(set(wanted) - set(listed))
-    surplus = sorted(set(listed) - set(wanted))
+    surplus = sorted(set(listed) - set(wanted) - kept_versions(listed, wanted))
     other = [
         f"{name} is {_short(listed[name])}, wanted {_short(wanted[name])}"
         for name in sorted(set(wanted) & set(listed))

@@ -7,8 +7,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
+import os
+import socket
 import urllib.error
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable, Protocol
@@ -70,6 +73,16 @@ class Answer:
     def close(self) -> None:
         """Hang up; the other side takes it as a wish to stop."""
         self._body.close()
+
+    def abort(self) -> None:
+        """End the connection while another thread reads from it, which then sees its end.
+
+        Closing would wait for that thread. The thread that reads has still to close.
+        """
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # no connection any more
+            connection = socket.socket(fileno=os.dup(self._body.fileno()))
+            with connection:
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 # method, url, body, headers, timeout in seconds; raises OSError when there is no answer

@@ -14,7 +14,10 @@ description:
   - Reloads systemd, enables, starts or restarts the unit, each only when needed, and waits until
     the engine's API answers. An active unit isn't taken as proof of a working engine.
   - A service is restarted when one of the files that it was started with (O(watch)) is newer than
-    its start, so that a run that was killed before its restart is completed by the next one.
+    its start, or when its process lacks what its environment file says (O(environment_file)), so
+    that a run that was killed before its restart is completed by the next one.
+  - A restart while models are being pulled (O(pull_store)) waits or is refused. A stopped unit is
+    started in any case.
 extends_documentation_fragment:
   - hx_infra.llm.attributes
 attributes:
@@ -56,6 +59,31 @@ options:
         process itself, because an environment file that nobody loads looks just as good.
     type: dict
     default: {}
+  environment_file:
+    description:
+      - The environment file that has to be in force. The service is restarted when the environment
+        files that systemd has loaded for the unit set a variable otherwise than the running process
+        has it.
+      - C(MODEL_*) variables, E(OLLAMA_MODELS_AVAILABLE), the models' count and total size inform
+        people and scripts, so that a change of them restarts nothing. Leave the file out of
+        O(watch) then.
+      - After the last action the verdict C(environment_file) says whether the file is in force.
+    type: path
+    version_added: 0.5.0
+  pull_store:
+    description:
+      - The model store of the engine. While a download or another run is filling it, a running
+        engine isn't restarted, because servers before 0.21 delete unfinished downloads when they
+        start.
+    type: path
+    version_added: 0.5.0
+  pull_wait_s:
+    description:
+      - How many seconds a restart waits until nothing fills O(pull_store) any more. It is refused
+        then, and nothing is done; with V(0) at once.
+    type: int
+    default: 0
+    version_added: 0.5.0
   ready_timeout:
     description: How many seconds the engine has to become ready.
     type: int
@@ -72,6 +100,9 @@ EXAMPLES = r"""
     watch:
       - /etc/systemd/system/ollama.service
       - /usr/local/bin/ollama
+    environment_file: /etc/ollama/ollama.env
+    pull_store: /mnt/active_llm_models
+    pull_wait_s: 600
 """
 
 RETURN = r"""
@@ -94,6 +125,25 @@ newer:
   returned: always
   type: list
   elements: str
+outdated:
+  description:
+    - Names of the variables that the running process has otherwise than its environment files say;
+      empty without O(environment_file).
+  returned: always
+  type: list
+  elements: str
+  version_added: 0.5.0
+waits_for:
+  description: What was filling O(pull_store) when a restart was planned, in sentence parts.
+  returned: always
+  type: list
+  elements: str
+  version_added: 0.5.0
+waited_s:
+  description: How long the restart waited for that, in seconds; V(0) in check mode.
+  returned: always
+  type: float
+  version_added: 0.5.0
 verdicts:
   description:
     - State, readiness and effective environment, read after the last action; empty in check mode.
@@ -113,7 +163,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
+from ansible_collections.hx_infra.llm.plugins.module_utils import _engine_environment as environment
 from ansible_collections.hx_infra.llm.plugins.module_utils import _engine_service as service
+from ansible_collections.hx_infra.llm.plugins.module_utils import _pull_guard as pulls
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import (
     as_dicts,
     failure_message,
@@ -156,6 +209,76 @@ def wait_ready(module: AnsibleModule, url: str, budget: int) -> float:
     return 0.0
 
 
+def out_of_date(
+    module: AnsibleModule, state: dict[str, str], since: float
+) -> tuple[list[str], list[str]]:
+    """Return files that are newer than the service's start, and variables that it has otherwise.
+
+    Args:
+        module: with the options ``watch`` and ``environment_file``.
+        state: the unit's properties.
+        since: when the service became active; 0 when it isn't.
+    """
+    if not since:
+        return [], []
+    watch, file = list(module.params["watch"]), module.params["environment_file"]
+    process = effective_environment(state)
+    if not file:
+        return service.newer_files(watch, since), []
+    if not process:  # it can't be asked: then the file's time has to do
+        return service.newer_files([*watch, file], since), []
+    outdated = environment.outdated(
+        environment.observe(module.params["unit"], module.run_command),
+        process,
+        since=since,
+        inherited=lambda: environment.inherited(module.run_command),
+    )
+    return service.newer_files(watch, since), outdated
+
+
+def guard(module: AnsibleModule, plan: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    """Let a restart wait until nobody fills the store; in check mode say that it would.
+
+    Raises:
+        HostError: the time is up.
+    """
+    store, wait_s = module.params["pull_store"], module.params["pull_wait_s"]
+    if not store or not service.interrupts(plan):
+        return
+    going_on = pulls.pulls_going_on(store)
+    if not going_on:
+        return
+    result["waits_for"] = going_on
+    told = service.postponed(plan, pulls.several(going_on), wait_s)
+    result["actions"] = [item["say"] for item in told]
+    waited = 0.0
+    if wait_s and module.check_mode:
+        return
+    if wait_s:
+        going_on, waited = pulls.wait_for_pulls(store, wait_s)
+        result["waited_s"] = round(waited, 1)
+    if going_on:
+        raise pulls.refusal(module.params["unit"], "restarted", going_on, waited)
+
+
+def judge(module: AnsibleModule, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Judge the unit as it stands after the last action."""
+    params, state = module.params, result["unit_state"]
+    process = effective_environment(state)
+    verdicts = service.judge_service(
+        params["unit"],
+        state,
+        result["ready_seconds"],
+        params["ready_timeout"],
+        wanted=params["environment"],
+        effective=process,
+    )
+    if params["environment_file"]:
+        unit = environment.observe(params["unit"], module.run_command)
+        verdicts.append(environment.judge_files(params["environment_file"], unit, process))
+    return as_dicts(verdicts)
+
+
 def effective_environment(state: dict[str, str]) -> dict[str, str]:
     """Read the environment of the unit's main process; empty when there is none."""
     try:
@@ -174,6 +297,9 @@ def main() -> None:
             "files_changed": {"type": "bool", "default": False},
             "url": {"type": "str", "required": True},
             "environment": {"type": "dict", "default": {}},
+            "environment_file": {"type": "path"},
+            "pull_store": {"type": "path"},
+            "pull_wait_s": {"type": "int", "default": 0},
             "ready_timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -183,16 +309,26 @@ def main() -> None:
     unit = params["unit"]
     state = service.observe(unit, module.run_command)
     since = service.started_at(state, time.time(), time.clock_gettime(time.CLOCK_MONOTONIC))
-    newer = service.newer_files(params["watch"], since) if since else []
-    plan = service.plan(unit, state, params["enabled"], params["files_changed"], newer)
+    newer, outdated = out_of_date(module, state, since)
+    plan = service.plan(
+        unit, state, params["enabled"], params["files_changed"], newer, outdated=outdated
+    )
     result: dict[str, Any] = {
         "changed": bool(plan),
         "actions": [item["say"] for item in plan],
         "plan": [{"action": item["action"], "target": item["target"]} for item in plan],
         "newer": newer,
+        "outdated": outdated,
+        "waits_for": [],
+        "waited_s": 0.0,
         "unit_state": state,
         "verdicts": [],
     }
+    try:
+        guard(module, plan, result)
+    except HostError as error:
+        result["changed"] = False
+        module.fail_json(msg=f"{os.uname().nodename}: {error}", **result)
     if not module.check_mode:
         for command in service.commands(plan):
             rc, out, err = module.run_command(command)
@@ -204,15 +340,7 @@ def main() -> None:
                 )
         result["ready_seconds"] = wait_ready(module, params["url"], params["ready_timeout"])
         result["unit_state"] = service.observe(unit, module.run_command)
-        verdicts = service.judge_service(
-            unit,
-            result["unit_state"],
-            result["ready_seconds"],
-            params["ready_timeout"],
-            wanted=params["environment"],
-            effective=effective_environment(result["unit_state"]),
-        )
-        result["verdicts"] = as_dicts(verdicts)
+        result["verdicts"] = judge(module, result)
         problem = failure_message(result["verdicts"], "FAIL", os.uname().nodename)
         if problem:
             module.fail_json(msg=f"{problem}. Look at: systemctl cat {unit}", **result)

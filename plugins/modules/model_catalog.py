@@ -14,15 +14,22 @@ description:
   - Compares the declared models with the store on disk, makes one plan, carries it out through the
     engine's API, and reads the store back.
   - A declared model that is there as declared is adopted and nothing is downloaded. One that is
-    missing, whose pin isn't met, whose manifest can't be used, or that misses blobs, is pulled.
+    missing, whose pin isn't met, whose manifest can't be used, or one of whose blobs is missing,
+    of wrong length or of wrong content, is brought from the first of O(sources) that can give it.
+  - The content of blobs is compared with their digests. What was read and found good is remembered
+    in O(state_dir), so that only new and changed files are read again.
+  - Bad blobs are repaired while the engine serves. They are set aside in C(.hx/aside) of the store
+    right before a source is tried, removed when good ones are in place and were read, and put back
+    when no source can give good ones.
   - Forbidden models go. Undeclared ones are kept and reported in RV(undeclared), unless
-    O(exclusive).
+    O(exclusive). So are versions that M(hx_infra.llm.model_version) keeps of declared models.
   - Files of unfinished downloads go, except of a download that is going on, or one that a pull of
     this plan resumes.
   - Everything that can be known before the first byte is checked before the first byte, which
-    covers disk space, the registry, and the pins.
-  - A model that fails doesn't stop the others; RV(outcomes) says how each of them went. A run that
-    was cut off at any point is completed by the next one.
+    covers disk space, the sources, and the pins.
+  - A model that fails, or that no source can give, doesn't stop the others; RV(outcomes) says how
+    each of them went. A run that was cut off at any point is completed by the next one.
+  - One run at a time works on a store. Another one refuses at once and names the first.
 options:
   models:
     description: The declared models, in the order in which they are pulled.
@@ -66,6 +73,47 @@ options:
     description: Whether undeclared models are removed.
     type: bool
     default: false
+  sources:
+    description:
+      - Where models come from, tried in this order. Without any it is V(registry) alone.
+      - A pin decides which version it has to be. Without one the registry does; only when no
+        registry is among the sources, or none can be reached, the first source that has the model.
+    type: list
+    elements: dict
+    default: []
+    version_added: 0.5.0
+    suboptions:
+      type:
+        description:
+          - V(registry) lets the engine pull, from the model's own O(models[].source), or from
+            O(registry), or from Ollama's.
+          - V(peer) copies from another host that serves its store with
+            M(hx_infra.llm.model_store_serve).
+          - V(archive) reads what M(hx_infra.llm.model_archive) has written.
+        type: str
+        choices: [registry, peer, archive]
+        required: true
+      name:
+        description: What messages call the source.
+        type: str
+        default: ""
+      url:
+        description: Address of a peer, or of an archive, with V(http://) or V(https://).
+        type: str
+        default: ""
+      path:
+        description: Path of an archive on this host.
+        type: path
+      checksum:
+        description: Checksum of an archive as C(sha256:) and 64 digits. An archive has to have one.
+        type: str
+        default: ""
+      token:
+        description: What a peer wants to see before it gives anything.
+        type: str
+      ca_path:
+        description: File with the certificates that are trusted for O(sources[].url).
+        type: path
   store:
     description:
       - The directory with C(blobs) and C(manifests), as it can be read now. The engine at O(url)
@@ -100,19 +148,59 @@ options:
     type: bool
     default: true
   partial_min_age_s:
-    description: A download that changed more recently than this is taken for one that is going on.
+    description:
+      - A download, or a blob that no model refers to, that changed more recently than this is taken
+        for one that is being worked on, and is kept. So is what a process has open.
     type: int
     default: 3600
   prune_orphans:
-    description: Whether blobs that no model refers to are removed. Otherwise they are reported.
+    description:
+      - Whether blobs that no model refers to are removed once they are O(partial_min_age_s) old.
+        Otherwise they are reported.
     type: bool
     default: false
   prove:
     description: Whether each new model must answer one short prompt.
     type: bool
     default: true
+  verify:
+    description:
+      - Which blobs of declared models that are there are read and compared with their digests.
+      - V(changed) reads those that are new or whose file has changed since they were read last.
+        V(full) reads them all. V(none) reads none; what a download brings is read all the same.
+    type: str
+    choices: [none, changed, full]
+    default: changed
+    version_added: 0.5.0
+  idle_io:
+    description:
+      - Whether blobs are read at the idle I/O class and the lowest CPU priority. Disks whose I/O
+        scheduler is V(none) or V(kyber) heed only the latter.
+    type: bool
+    default: false
+    version_added: 0.5.0
+  parallel:
+    description: How many models are brought at once. They are proven one after the other.
+    type: int
+    default: 1
+    version_added: 0.5.0
+  stall_s:
+    description:
+      - Seconds without a new byte after which a pull counts as failed, so that the next source is
+        tried. The next run resumes it. That the engine says nothing while it verifies a download
+        doesn't count.
+    type: int
+    default: 300
+    version_added: 0.5.0
+  state_dir:
+    description: Directory that remembers which blobs were verified.
+    type: path
+    default: /var/lib/hx-llm
+    version_added: 0.5.0
   deadline_s:
-    description: Seconds after which a pull is stopped. The next run resumes it.
+    description:
+      - Seconds after which the run is stopped; reading blobs counts as downloads do. The next run
+        goes on from what was read and what has come.
     type: int
     default: 7200
   progress_file:
@@ -125,13 +213,19 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: The registry is asked, nothing is pulled; without an engine the disk alone is read.
+    details:
+      - The sources are asked and blobs are read. Nothing is written, not even in O(state_dir).
+        Without an engine the disk alone is read.
   diff_mode:
     support: full
   idempotent:
     support: full
 notes:
   - Has to run as root, or as the account that owns the store.
+  - On V(SIGTERM), V(SIGINT) and V(SIGHUP) it ends in order within a second or two. Blobs that it
+    had set aside are back in their places then.
+  - The progress names the model, percent, rate, and time left. After ten seconds without a new
+    byte it says that the download is stalled.
 """
 
 EXAMPLES = r"""
@@ -154,6 +248,19 @@ EXAMPLES = r"""
       - name: qwen3:1.7b
         source: registry.example.com:5000/library/qwen3:1.7b
         insecure: true
+
+- name: Copy from the other host, else pull, else read the archive that came on a disk
+  hx_infra.llm.model_catalog:
+    store: /mnt/active_llm_models
+    models: [{name: "qwen3:1.7b", digest: 8f68893c685c}]
+    sources:
+      - {type: peer, name: llm-02, url: "http://llm-02:11500", token: "{{ peer_token }}"}
+      - {type: registry}
+      - type: archive
+        path: /mnt/usb/models.tar
+        checksum: sha256:5a408ab55df5c1b5cf46533c368813b30bf9e4d8fc39263bf2a3338cfa3b895b
+    parallel: 2
+    verify: full
 """
 
 RETURN = r"""
@@ -171,7 +278,10 @@ plan:
   elements: dict
   contains:
     action:
-      description: V(adopt), V(pull), V(repull), V(remove), V(prune_partial) or V(prune_orphan).
+      description:
+        - V(adopt); V(pull), V(update), V(repull) or V(repair), which download a model; V(remove);
+          V(prune_partial), V(prune_orphan); V(restore) or V(discard), for a blob that a repair had
+          set aside; V(unavailable), for a model that no source can give and that stays as it is.
       type: str
     target:
       description: The model, or the file relative to the store.
@@ -191,6 +301,10 @@ plan:
     source:
       description: The name that a model is pulled by.
       type: str
+    sources:
+      description: The sources that can give the model, in the order in which they are tried.
+      type: list
+      elements: str
 totals:
   description: What the plan takes and gives.
   returned: always
@@ -222,7 +336,7 @@ catalog:
 env:
   description:
     - The models after the run, with what an environment file says about them, in the form that
-      M(hx_infra.llm.ollama_env) takes.
+      M(hx_infra.llm.ollama_env) takes. Without RV(kept_versions).
   returned: always
   type: list
   elements: dict
@@ -241,6 +355,56 @@ undeclared:
   returned: always
   type: list
   elements: str
+kept_versions:
+  description: Names of the versions that are kept of declared models to go back to.
+  returned: always
+  type: list
+  elements: str
+unasked:
+  description:
+    - Names of models that are there as declared, but whose registry couldn't say whether their tag
+      has moved.
+  returned: always
+  type: list
+  elements: str
+unavailable:
+  description: Declared models that are not as declared and that no source can give.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The model.
+      type: str
+    reason:
+      description: What is wrong with it, and why each source can't help.
+      type: str
+aside:
+  description: Paths in the store of bad blobs that are set aside after the run.
+  returned: always
+  type: list
+  elements: str
+verified:
+  description: The content of blobs as far as it was looked at.
+  returned: when the store could be read
+  type: dict
+  contains:
+    read:
+      description: Number of blobs that were read.
+      type: int
+    remembered:
+      description: Number of blobs that hadn't changed since they were read.
+      type: int
+    bytes:
+      description: What was read.
+      type: int
+    seconds:
+      description: How long that took.
+      type: float
+    corrupt:
+      description: The bad blobs that were found, repaired or not, each with path and flaw.
+      type: list
+      elements: dict
 outcomes:
   description: How each step went; empty in check mode.
   returned: always
@@ -261,6 +425,19 @@ outcomes:
       type: str
     proof_s:
       description: Seconds that a new model took to answer.
+      type: float
+    source:
+      description: The source that gave the model.
+      type: str
+    attempts:
+      description: Each source that was tried, with source, ok and detail.
+      type: list
+      elements: dict
+    bytes:
+      description: What was downloaded.
+      type: int
+    seconds:
+      description: How long the step took.
       type: float
 verdicts:
   description:
@@ -289,13 +466,15 @@ downloaded_bytes:
 """
 
 import platform
+import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.hx_infra.llm.plugins.module_utils._catalog import Moment
-from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_apply import open_inodes
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import Moment
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_progress import CatalogProgress
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_run import (
     Io,
     free_bytes,
@@ -303,7 +482,9 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_run import (
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_api import OllamaApi
+from ansible_collections.hx_infra.llm.plugins.module_utils._open_files import open_inodes
 from ansible_collections.hx_infra.llm.plugins.module_utils._progress import ProgressWriter
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import Watch
 from ansible_collections.hx_infra.llm.plugins.module_utils._transport import ansible_http
 
 MODEL_SPEC: dict[str, Any] = {
@@ -314,10 +495,20 @@ MODEL_SPEC: dict[str, Any] = {
     "update": {"type": "bool", "default": False},
     "slo": {"type": "dict", "default": {}},
 }
+SOURCE_SPEC: dict[str, Any] = {
+    "type": {"type": "str", "required": True, "choices": ["registry", "peer", "archive"]},
+    "name": {"type": "str", "default": ""},
+    "url": {"type": "str", "default": ""},
+    "path": {"type": "path"},
+    "checksum": {"type": "str", "default": ""},
+    "token": {"type": "str", "no_log": True},
+    "ca_path": {"type": "path"},
+}
 ARGUMENT_SPEC: dict[str, Any] = {
     "models": {"type": "list", "elements": "dict", "default": [], "options": MODEL_SPEC},
     "forbidden": {"type": "list", "elements": "str", "default": []},
     "exclusive": {"type": "bool", "default": False},
+    "sources": {"type": "list", "elements": "dict", "default": [], "options": SOURCE_SPEC},
     "store": {"type": "path", "required": True},
     "space_path": {"type": "path"},
     "url": {"type": "str", "default": "http://127.0.0.1:11434"},
@@ -328,6 +519,11 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "partial_min_age_s": {"type": "int", "default": 3600},
     "prune_orphans": {"type": "bool", "default": False},
     "prove": {"type": "bool", "default": True},
+    "verify": {"type": "str", "choices": ["none", "changed", "full"], "default": "changed"},
+    "idle_io": {"type": "bool", "default": False},
+    "parallel": {"type": "int", "default": 1},
+    "stall_s": {"type": "int", "default": 300},
+    "state_dir": {"type": "path", "default": "/var/lib/hx-llm"},
     "deadline_s": {"type": "int", "default": 7200},
     "progress_file": {"type": "path"},
 }
@@ -338,27 +534,43 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     host = platform.node()
     params = module.params
-    writer = ProgressWriter(params["progress_file"])
-    deadline = time.monotonic() + params["deadline_s"]
+    watch = Watch(
+        stall_s=params["stall_s"],
+        deadline=time.monotonic() + params["deadline_s"],
+        stopped=_signals(),
+    )
     io = Io(
-        api=OllamaApi(params["url"], ansible_http(use_proxy=False), deadline=deadline),
+        api=OllamaApi(params["url"], ansible_http(use_proxy=False), watch=watch),
         registry=ansible_http(),
-        progress=lambda item, phase, done, total, note: writer.update(
-            item, phase, done if total else None, total or None, unit="B", note=note
-        ),
+        progress=CatalogProgress(ProgressWriter(params["progress_file"])),
         moment=lambda: Moment(time.time(), *open_inodes()),
         free_bytes=free_bytes,
+        watch=watch,
+        warn=module.warn,
     )
     result: dict[str, Any] = {"changed": False, "actions": [], "plan": []}
+    message = ""
     try:
         reconcile(params, io, module.check_mode, result)
     except HostError as error:
-        if not module._diff:
-            result.pop("diff", None)
-        module.fail_json(msg=f"{host}: {error}", **result)
+        message = str(error)
     if not module._diff:
         result.pop("diff", None)
+    if message:
+        module.fail_json(msg=f"{host}: {message}", **result)
     module.exit_json(**result)
+
+
+def _signals() -> Callable[[], str]:
+    """Take the signals that ask a program to end; return what says which one has come."""
+    seen: list[str] = []
+
+    def note(number: int, _frame: Any) -> None:
+        seen.append(signal.Signals(number).name)
+
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    return lambda: seen[0] if seen else ""
 
 
 if __name__ == "__main__":

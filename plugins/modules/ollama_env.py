@@ -19,6 +19,8 @@ description:
     unless O(extra) declares it or O(keep) names it; RV(dropped) lists those variables,
     and the old file stays beside the new one.
   - The file is replaced atomically. At any moment the old or the new one stands there.
+  - With O(registry_only) it replaces the models alone and leaves every setting as it stands in the
+    file.
 options:
   path:
     description: The environment file. Its directory must exist, except in check mode.
@@ -44,9 +46,10 @@ options:
         type: str
         default: ""
   models_dir:
-    description: Directory of the model store, the value of E(OLLAMA_MODELS).
+    description:
+      - Directory of the model store, the value of E(OLLAMA_MODELS).
+      - Needed unless O(registry_only).
     type: path
-    required: true
   host:
     description: Address at which the service listens, the value of E(OLLAMA_HOST).
     type: str
@@ -65,6 +68,15 @@ options:
     type: list
     elements: str
     default: []
+  registry_only:
+    description:
+      - Whether only the lines that name models, their list, count and total size are replaced.
+        Settings, owner, group and mode stay as they are then, and O(models_dir), O(host), O(extra)
+        and O(keep) aren't looked at.
+      - Without a file nothing is written, because there are no settings to put the models beside.
+    type: bool
+    default: false
+    version_added: 0.5.0
   owner:
     description: Owner of the file.
     type: str
@@ -120,6 +132,12 @@ EXAMPLES = r"""
     models_dir: /mnt/active_llm_models
     models: "{{ llm_models }}"
     keep: [OLLAMA_NUM_PARALLEL]
+
+- name: Name the models that a run of the catalog has left
+  hx_infra.llm.ollama_env:
+    path: /opt/hx-infrastructure/llm-01/config/ollama/ollama.env
+    models: "{{ catalog.env }}"
+    registry_only: true
 """
 
 RETURN = r"""
@@ -150,9 +168,22 @@ backup_file:
   returned: always
   type: str
 content_changed:
-  description: Whether the content changed, so that the service needs a restart.
+  description: Whether the content changed.
   returned: always
   type: bool
+settings_changed:
+  description:
+    - Whether variables changed that mean something to the service, so that it needs a restart. The
+      models' variables, their list, count and total size don't.
+  returned: always
+  type: bool
+  version_added: 0.5.0
+registry:
+  description: The lines that say which models there are, as they stand in the file.
+  returned: always
+  type: list
+  elements: str
+  version_added: 0.5.0
 model_variables:
   description: The variable of each model.
   returned: always
@@ -229,6 +260,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _env_file as env_file
 from ansible_collections.hx_infra.llm.plugins.module_utils import _env_install as install
+from ansible_collections.hx_infra.llm.plugins.module_utils import _env_models as env_models
 from ansible_collections.hx_infra.llm.plugins.module_utils import _model_config as model_config
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 
@@ -244,10 +276,11 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "digest": {"type": "str", "default": ""},
         },
     },
-    "models_dir": {"type": "path", "required": True},
+    "models_dir": {"type": "path"},
     "host": {"type": "str", "default": "127.0.0.1:11434"},
     "extra": {"type": "dict", "default": {}},
     "keep": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    "registry_only": {"type": "bool", "default": False},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "ollama"},
     "mode": {"type": "str", "default": "0640"},
@@ -255,18 +288,18 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 
 
-def run(params: dict[str, Any], host: str, check_mode: bool) -> dict[str, Any]:
-    """Plan, act unless in check mode, and return the result."""
-    path = params["path"]
-    models = env_file.read_models(params["models"], host)
+def whole_file(
+    params: dict[str, Any],
+    models: list[env_file.Model],
+    before: model_config.ModelConfig,
+    host: str,
+) -> tuple[bytes, list[str]]:
+    """Return the file's new content, and the variables that it keeps from the old one."""
     extra = env_file.read_extra(params["extra"], host)
     for option, name in (("models_dir", "OLLAMA_MODELS"), ("host", "OLLAMA_HOST")):
         env_file.check_value(name, params[option], host)
     for name in params["keep"]:
         env_file.check_name(name, "keep", host)
-    access = install.find_access(params["owner"], params["group"], params["mode"], host)
-    state = install.read_state(path, host)
-    before = model_config.parse(state.content or b"")
     kept = {
         name: before.settings[name]
         for name in params["keep"]
@@ -275,13 +308,33 @@ def run(params: dict[str, Any], host: str, check_mode: bool) -> dict[str, Any]:
     for name, value in kept.items():
         env_file.check_value(name, value, host)
     settings = env_file.Settings(params["models_dir"], params["host"], extra, kept)
-    text = env_file.render(models, settings)
-    content = text.encode()
+    return env_file.render(models, settings).encode(), sorted(kept)
+
+
+def run(params: dict[str, Any], host: str, check_mode: bool) -> dict[str, Any]:
+    """Plan, act unless in check mode, and return the result."""
+    alone = params["registry_only"]
+    path = os.path.realpath(params["path"]) if alone else params["path"]
+    models = env_file.read_models(params["models"], host)
+    state = install.read_state(path, host)
+    before = model_config.parse(state.content or b"")
+    kept: list[str] = []
+    content = b""
+    if alone:
+        access = install.present_access(state)
+        if state.content is not None:
+            content = env_models.with_registry(state.content, models, path)
+    else:
+        access = install.find_access(params["owner"], params["group"], params["mode"], host)
+        content, kept = whole_file(params, models, before, host)
+    text = content.decode("utf-8", errors="replace")
     replaced = state.content is not None and state.content != content
     backup = install.backup_name(path, state) if params["backup"] and replaced else ""
     plan = install.plan_install(
         path, state, content, access, backup=backup, backup_exists=os.path.lexists(backup)
     )
+    if alone and state.content is None:
+        plan = []
     wanted = model_config.parse(text)
     dropped = [name for name in before.settings if name not in wanted.settings]
     if plan and not check_mode:
@@ -293,11 +346,13 @@ def run(params: dict[str, Any], host: str, check_mode: bool) -> dict[str, Any]:
         "plan": plan,
         "path": path,
         "backup_file": backup,
-        "content_changed": state.content != content,
+        "content_changed": bool(plan) and state.content != content,
+        "settings_changed": bool(plan) and env_models.settings_changed(state.content, content),
+        "registry": env_file.registry(models),
         "model_variables": [{"name": item.name, "model": item.model} for item in wanted.variables],
         "models_count": len(models),
         "models_total_size": env_file.total_size(models),
-        "kept": sorted(kept),
+        "kept": kept,
         "dropped": dropped,
         "parsed_before": {
             "exists": state.content is not None,
@@ -346,7 +401,11 @@ def _diff(
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=ARGUMENT_SPEC,
+        required_if=[("registry_only", False, ["models_dir"])],
+        supports_check_mode=True,
+    )
     host = platform.node()
     try:
         result = run(module.params, host, module.check_mode)

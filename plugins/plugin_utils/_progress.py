@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,14 @@ KILL_GRACE_S = 60  # Ansible ends the job itself this long after we stopped wait
 JOB_KEYS = ("ansible_job_id", "started", "finished", "results_file", "child_pid")
 
 Render = Callable[[dict[str, Any]], str]
+
+
+def read_deadline(arguments: Mapping[str, Any], default: float) -> float:
+    """Return a task's ``deadline_s`` in seconds; the default for what the module will refuse."""
+    try:
+        return float(arguments.get("deadline_s", default))
+    except (TypeError, ValueError):  # the module says what is wrong with it
+        return default
 
 
 class _JobGoneError(Exception):

@@ -9,6 +9,7 @@ Needs a lab that is up (``make lab``). Every figure names what was measured and 
     run.py [ROUNDS]          everything
     run.py client [ROUNDS]   only the benchmark client and its peers; needs no lab
     run.py telemetry [ROUNDS]   only the GPU collector beside the users' own loop; needs no lab
+    run.py store [ROUNDS]    only the model catalog and the verification of stores; needs no lab
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from pathlib import Path
 
 import client
 import gateway
+import store
 import telemetry
 
 ROOT = Path(__file__).resolve().parents[2]
+PARTS = (["client"], ["telemetry"], ["store"])
 
 
 def playbook(*arguments):
@@ -55,13 +58,13 @@ def show(name, samples, unit, note=""):
 
 def main():
     arguments = sys.argv[1:]
-    part = arguments.pop(0) if arguments[:1] in (["client"], ["telemetry"]) else ""
+    part = arguments.pop(0) if arguments[:1] in PARTS else ""
     if part == "client":
         client.main(rounds=int(arguments[0]) if arguments else 1)
         return
     runs = int(arguments[0]) if arguments else 3
-    if part == "telemetry":
-        telemetry.main(runs, show)
+    if part:
+        {"telemetry": telemetry, "store": store}[part].main(runs, show)
         return
     reset, first, check, second = [], [], [], []
     notes = {}
@@ -90,6 +93,7 @@ def main():
         show("interruption by the move of the store", moved, "s", "100 MB, 38 files")
     gateway.main(runs, show)
     telemetry.main(runs, show)
+    store.main(runs, show)
     client.main()
 
 

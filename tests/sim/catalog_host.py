@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
+from ansible_collections.hx_infra.llm.plugins.module_utils._open_files import open_inodes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNNER = """
@@ -34,6 +38,7 @@ class Catalog:
         self.ollama = ollama
         self.registry = registry
         self.store = ollama.store
+        self.state = ollama.folder / "state"
 
     def start(self, models: list[Any], *, check: bool = False, **options: Any) -> subprocess.Popen:
         """Start the module; a model may be just a name."""
@@ -43,6 +48,7 @@ class Catalog:
             "url": self.ollama.url,
             "registry": self.registry.host,
             "registry_insecure": True,
+            "state_dir": str(self.state),
             "_ansible_check_mode": check,
             "_ansible_diff": True,
             **options,
@@ -109,20 +115,67 @@ class Catalog:
             and hashlib.sha256(path.read_bytes()).hexdigest() != path.name[len("sha256-") :]
         ]
 
-    def tree(self) -> dict[str, tuple[Any, ...]]:
-        """Return everything that can be told about the files of the store."""
+    def tree(self, *, lock: bool = False) -> dict[str, tuple[Any, ...]]:
+        """Return everything that can be told about the files of the store.
+
+        The lock file, which every run that isn't one in check mode makes, only on request.
+        """
         found = {}
+        own = {self.store / ".hx", self.store / ".hx" / "lock"}
         for path in sorted(self.store.rglob("*")):
+            if path in own and not lock:
+                continue
             status = path.lstat()
             content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
             found[str(path)] = (status.st_mode, status.st_uid, status.st_mtime_ns, content)
         return found
 
+    def flip(self, name: str) -> Path:
+        """Change one byte in the middle of a model's largest blob, without a trace in its times."""
+        path = self.weights(name)
+        status = path.stat()
+        with path.open("r+b") as file:
+            file.seek(status.st_size // 2)
+            byte = file.read(1)[0]
+            file.seek(status.st_size // 2)
+            file.write(bytes([byte ^ 1]))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return path
+
+    def aside(self) -> list[Path]:
+        """Return the blobs that are set aside."""
+        return sorted((self.store / ".hx" / "aside").glob("*"))
+
+    def calls(self) -> int:
+        """Return how many requests of the API the engine has answered."""
+        return self.ollama.log().count("[GIN]")
+
     def partials(self) -> list[Path]:
         """Return the files of unfinished downloads."""
         return sorted((self.store / "blobs").glob("*-partial*"))
+
+    def arrived(self) -> int:
+        """Return how many bytes of unfinished downloads are on the disk."""
+        held = 0
+        for path in self.partials():
+            with contextlib.suppress(FileNotFoundError):  # it is whole by now
+                held += path.stat().st_blocks * 512
+        return held
+
+    def downloading(self) -> bool:
+        """Tell whether the engine has a file of an unfinished download open."""
+        files = {(status.st_dev, status.st_ino) for status in map(os.stat, self.partials())}
+        return bool(files & open_inodes()[0])
 
     def age_partials(self) -> None:
         """Let the unfinished downloads be old."""
         for path in self.partials():
             os.utime(path, (1_700_000_000, 1_700_000_000))
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Wait until something has happened."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _catalog as catalog
 from ansible_collections.hx_infra.llm.plugins.module_utils import _catalog_plan as words
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_offer import Offer
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import (
     Layer,
@@ -68,8 +70,36 @@ def declare(*models, **options):
     return words.read_declaration(params)
 
 
+def aside(letter):
+    return replace(blob(letter), path=f".hx/aside/sha256-{hexa(letter)}")
+
+
+def incoming(letter, size=100, **values):
+    path = f".hx/incoming/sha256-{hexa(letter)}.part"
+    file = StoredFile(path, hexa(letter), size, size, OLD, completed=size)
+    return replace(file, **values)
+
+
+def offer(letters, version="remote", kind="registry", source="registry r"):
+    """Make an offer of a model; ``version`` stands for its digest."""
+    found = Remote("http://r", (hexa(version),), layers(letters))
+    return Offer(source, kind, found)
+
+
+def peer(letters, version="remote", source="peer llm-02"):
+    return offer(letters, version, "peer", source)
+
+
+def lacking(problem, kind="registry", source="registry r", reachable=True):
+    return Offer(source, kind, None, problem, reachable)
+
+
+def offered(text, *offers):
+    return {parse_name(text).key: offers}
+
+
 def remote(text, letters):
-    return {parse_name(text).key: Remote("http://r", (hexa(f"remote {text}"),), layers(letters))}
+    return offered(text, offer(letters, f"remote {text}"))
 
 
 def steps(plan):
@@ -80,5 +110,5 @@ def short(letter):
     return f"blobs/sha256-{hexa(letter)}"
 
 
-def plan_of(declaration, store, remotes=None, moment=MOMENT):
-    return catalog.make_plan(declaration, store, remotes or {}, moment)
+def plan_of(declaration, store, offers=None, moment=MOMENT):
+    return catalog.make_plan(declaration, store, offers or {}, moment)

@@ -222,6 +222,16 @@ def test_what_a_comparison_is_about_may_differ_and_is_noted():
         bench.Rules(may_differ=("max_tokens",))
 
 
+def test_versions_that_make_other_tokens_of_a_prompt_are_compared_when_told_so():
+    more = replace(IDENTITY, prompt_tokens=400)
+    rules = bench.Rules(may_differ=("prompt_tokens",))
+    assert not compared(identity=more)["comparable"]
+    assert compared(identity=more, rules=rules)["comparable"]
+    longer = replace(more, prompt_kind="synthetic")
+    known = record(identity=replace(IDENTITY, prompt_kind="synthetic"))
+    assert not compared(known, identity=longer, rules=rules)["comparable"]
+
+
 def test_a_weak_or_thinned_out_baseline_is_noted():
     weak = record(validity="UNRELIABLE")
     weak.counts["ttft_ms"] = 5000

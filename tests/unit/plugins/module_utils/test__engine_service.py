@@ -41,6 +41,22 @@ def test_plan(state, changed, newer, wanted):
     assert [item["action"] for item in plan] == wanted
 
 
+def test_an_environment_that_is_out_of_date_is_a_reason_for_a_restart():
+    plan = service.plan("o", HEALTHY, True, False, [], outdated=["OLLAMA_HOST"])
+    assert [item["action"] for item in plan] == ["restart"]
+
+
+def test_only_a_restart_waits_for_pulls():
+    stopped = service.plan("o", {**HEALTHY, "ActiveState": "failed"}, True, True, [])
+    assert not service.interrupts(stopped)
+    plan = service.plan("o", HEALTHY, True, True, [])
+    assert service.interrupts(plan)
+    assert [item["say"] for item in service.postponed(plan, "a pull goes on", 600)] == [
+        "reload systemd",
+        "restart o (waits at most 600 s because a pull goes on)",
+    ]
+
+
 def test_a_unit_that_need_not_start_at_boot_is_left_as_it_is():
     assert service.plan("o", {**HEALTHY, "UnitFileState": "disabled"}, False, False, []) == []
 

@@ -121,6 +121,13 @@ def test_a_further_model_is_no_failure_where_it_is_allowed():
     assert check(server, catalog=["c"], exclusive=False)[0]["catalog"].status == "FAIL"
 
 
+def test_the_kept_version_of_a_declared_model_is_no_further_model():
+    server = Server(names=["a:latest", "a:latest-hx-previous"])
+    assert check(server, catalog=["a"])[0]["catalog"].status == "PASS"
+    server = Server(names=["a:latest", "b:1b-hx-previous"])
+    assert check(server, catalog=["a"])[0]["catalog"].status == "FAIL"
+
+
 def test_sizes_that_tell_nothing_are_a_warning():
     verdicts, _rest = check(Server(loaded={"size": 8, "size_vram": 9}))
     assert verdicts["gpu_used"].status == "WARN"

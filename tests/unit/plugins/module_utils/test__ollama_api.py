@@ -82,8 +82,9 @@ def test_a_good_pull():
     ],
 )
 def test_failed_pulls(lines, text):
+    calls, _http = client(Answer(200, b"".join(lines)))
     with pytest.raises(HostError, match=text.replace("(", r"\(")):
-        api.follow_pull(lines, NAME, lambda *_state: None)
+        calls.pull(NAME, insecure=False, on_progress=lambda *_state: None)
 
 
 def test_a_pull_that_is_refused():
@@ -118,7 +119,7 @@ def test_a_connection_that_breaks():
 def test_the_deadline_stops_a_pull():
     ticks = iter(range(100))
     body = Breaking(GOOD)
-    calls, _http = client(Answer(200, body), deadline=3, clock=lambda: next(ticks))
+    calls, _http = client(Answer(200, body), deadline=6, clock=lambda: next(ticks))
     with pytest.raises(HostError, match="stopped at the deadline"):
         calls.pull(NAME, insecure=False, on_progress=lambda *_state: None)
     assert body.closed
@@ -186,3 +187,37 @@ def test_prove(answers, text):
         return
     with pytest.raises(HostError, match=text):
         calls.prove(NAME)
+
+
+def test_unloading_waits_until_the_model_has_gone():
+    here = {"models": [{"name": "qwen3:1.7b", "digest": "ab"}]}
+    there = Answer(200, json.dumps(here).encode())
+    waited = []
+    calls, http = client(
+        Answer(200, b'{"done":true,"done_reason":"unload"}'),
+        there,
+        Answer(200, b'{"models":[]}'),
+        sleep=waited.append,
+    )
+    assert calls.unload(NAME)
+    request = {"model": "qwen3:1.7b", "keep_alive": 0, "stream": False}
+    assert http.asked[0] == ("POST", "/api/generate", request)
+    assert [asked[1] for asked in http.asked[1:]] == ["/api/ps", "/api/ps"]
+    assert len(waited) == 1
+
+
+def test_a_model_that_answers_requests_stays_loaded():
+    here = json.dumps({"models": [{"name": "qwen3:1.7b", "digest": "ab"}]}).encode()
+    clock = iter(range(0, 1000, 20))
+    calls, _http = client(
+        *[Answer(200, here) for _look in range(4)],
+        sleep=lambda _seconds: None,
+        clock=lambda: next(clock),
+    )
+    assert not calls.unload(NAME)
+
+
+def test_what_is_loaded():
+    listed = {"models": [{"name": "qwen3:1.7b", "digest": "ab", "size_vram": 5}]}
+    calls, _http = client(Answer(200, json.dumps(listed).encode()))
+    assert calls.loaded() == {NAME.key: "ab"}

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -75,6 +77,9 @@ def test_defects(tmp_path, damage, state):
         (b"[]", "it has no list of layers"),
         (b'{"layers": [{"size": 1}]}', "a layer has no digest"),
         (b'{"layers": ["x"]}', "a layer has no digest"),
+        (b'{"layers": [], "config": "x"}', "its configuration is no object"),
+        (b'{"layers": ' + b"[" * 100_000, "it is nested too deeply"),
+        (b'{"layers": []}' + b" " * (4 << 20), "it is longer than a manifest"),
         (
             b'{"layers": [{"digest": "sha256:%s", "size": -1}]}' % (b"a" * 64),
             "the size of the layer",
@@ -90,6 +95,17 @@ def test_corrupt_manifests(tmp_path, content, reason):
     assert list(store.models) == [parse_name("good").key]
     assert store.corrupt_reason(parse_name("bad")).startswith(reason)
     assert store.corrupt_reason(parse_name("good")) == ""
+
+
+def test_a_manifest_that_goes_while_the_store_is_read(tmp_path, monkeypatch):
+    write_model(tmp_path, "one", b"c", b"w")
+    write_model(tmp_path, "two", b"c", b"x")
+    listed = list(stores._files(str(tmp_path), stores.MANIFESTS))
+    (tmp_path / parse_name("one").manifest).unlink()
+    monkeypatch.setattr(stores, "_files", lambda _root, _below: listed)
+    store = stores.read_store(str(tmp_path))
+    assert (list(store.models), store.corrupt) == ([parse_name("two").key], {})
+    assert store.stray == []
 
 
 def test_stray_foreign_and_partial_files(tmp_path):
@@ -120,17 +136,95 @@ def test_stray_foreign_and_partial_files(tmp_path):
     assert store.resumable("c" * 64) == 0
 
 
-def test_hashing(tmp_path):
+def test_what_the_collection_keeps_in_a_store(tmp_path):
     write_model(tmp_path, "one", b"config", b"weights")
-    blob_of(tmp_path, b"weights").write_bytes(b"WEIGHTS")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    for place, name in (
+        (stores.ASIDE, f"sha256-{digest}"),
+        (stores.INCOMING, f"sha256-{digest}.part"),
+        (stores.ASIDE, "notes"),
+        (stores.INCOMING, f"sha256-{digest}"),
+    ):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / name).write_bytes(b"begun")
+    (tmp_path / stores.INCOMING / f"sha256-{'b' * 64}.part").mkdir()
     store = stores.read_store(str(tmp_path))
+    assert {found: file.path for found, file in store.aside.items()} == {
+        digest: f".hx/aside/sha256-{digest}"
+    }
+    [part] = store.incoming
+    assert (part.path, part.completed) == (f".hx/incoming/sha256-{digest}.part", 5)
+    assert (store.resumable(digest), store.resumable(digest, copies=True)) == (0, 5)
+    assert (store.partials, store.foreign) == ([], [])
+
+
+def test_a_copy_that_has_come_further_than_a_download_counts(tmp_path):
+    digest = "b" * 64
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / stores.INCOMING).mkdir(parents=True)
+    part = {"N": 0, "Offset": 0, "Size": 900, "Completed": 7}
+    (tmp_path / "blobs" / f"sha256-{digest}-partial-0").write_text(json.dumps(part))
+    (tmp_path / stores.INCOMING / f"sha256-{digest}.part").write_bytes(b"begun")
+    store = stores.read_store(str(tmp_path))
+    assert (store.resumable(digest), store.resumable(digest, copies=True)) == (7, 7)
+    (tmp_path / "blobs" / f"sha256-{digest}-partial-0").write_text("")
+    store = stores.read_store(str(tmp_path))
+    assert (store.resumable(digest), store.resumable(digest, copies=True)) == (0, 5)
+
+
+def test_names_of_very_old_servers(tmp_path):
+    write_model(tmp_path, "one", b"config", b"weights")
+    for content in (b"config", b"weights"):
+        path = blob_of(tmp_path, content)
+        path.rename(path.with_name(path.name.replace("-", ":")))
+    write_blob(tmp_path, b"config")
+    store = stores.read_store(str(tmp_path))
+    assert len(store.old_names) == 2
+    assert store.foreign == []
     assert store.defects(store.find(parse_name("one"))) == []
-    stores.hash_blobs(store, list(store.blobs))
-    [(layer, state)] = store.defects(store.find(parse_name("one")))
-    assert (layer.size, state) == (7, stores.CORRUPT)
-    blob_of(tmp_path, b"weights").unlink()
-    with pytest.raises(HostError, match="can't be read"):
-        stores.hash_blobs(store, list(store.blobs))
+    places = sorted(file.path[:13] for file in store.blobs.values())
+    assert places == ["blobs/sha256-", "blobs/sha256:"]
+
+
+def test_owner_mode_and_time_of_a_blob(tmp_path):
+    write_model(tmp_path, "one", b"config", b"weights")
+    path = blob_of(tmp_path, b"weights")
+    path.chmod(0o640)
+    os.utime(path, ns=(1, 1_234_567_890_123_456_789))
+    store = stores.read_store(str(tmp_path))
+    blob = store.blobs[hashlib.sha256(b"weights").hexdigest()]
+    assert (blob.mode, blob.mtime_ns) == (0o640, 1_234_567_890_123_456_789)
+    assert (blob.uid, blob.gid) == (path.stat().st_uid, path.stat().st_gid)
+    assert not blob.bad
+    assert replace(blob, flaw="its content is another").bad
+
+
+def test_two_manifests_that_differ_in_case_only(tmp_path):
+    write_model(tmp_path, "One", b"c1", b"first")
+    write_model(tmp_path, "one", b"c2", b"second")
+    store = stores.read_store(str(tmp_path))
+    [twin] = store.twins
+    found = store.find(parse_name("ONE"))
+    assert {found.path, twin.path} == {parse_name(name).manifest for name in ("One", "one")}
+    assert len(store.referenced()) == 4
+
+
+def test_a_manifest_on_a_failing_disk(tmp_path, monkeypatch):
+    write_model(tmp_path, "one", b"config", b"weights")
+    bad = str(tmp_path / parse_name("one").manifest)
+
+    def failing(path, *args, **kwargs):
+        if path == bad:
+            raise OSError(number, os.strerror(number), path)
+        return open(path, *args, **kwargs)
+
+    monkeypatch.setattr(stores, "open", failing, raising=False)
+    number = errno.EIO
+    store = stores.read_store(str(tmp_path))
+    assert store.corrupt_reason(parse_name("ONE")) == "it can't be read: Input/output error"
+    number = errno.EACCES
+    with pytest.raises(HostError, match="Permission denied"):
+        stores.read_store(str(tmp_path))
 
 
 def test_no_store(tmp_path):

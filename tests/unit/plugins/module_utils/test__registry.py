@@ -41,12 +41,13 @@ def ask(answer):
             raise answer
         return answer
 
-    return registry.look_up(http, SOURCE, insecure=True, model="qwen3:1.7b")
+    return registry.ask(http, SOURCE, insecure=True)
 
 
 def test_what_a_pull_would_bring():
     remote = ask(Answer(200, PLAIN))
     assert (remote.url, remote.size, len(remote.layers)) == (URL, 112, 3)
+    assert remote.content == PLAIN
     assert remote.meets(hashlib.sha256(PLAIN).hexdigest()[:12])
     assert not remote.meets("0" * 12)
 
@@ -67,9 +68,12 @@ def test_a_login_that_only_the_engine_has():
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (OSError("Name or service not known"), "can't be reached: http://registry:5000/v2/.*known"),
+        (
+            OSError("Name or service not known"),
+            "/v2/.*: it can't be reached: .*known",
+        ),
         (TimeoutError("timed out"), "can't be reached.*timed out"),
-        (Answer(404, b"{}"), "doesn't have it: http://registry:5000.* answers 404"),
+        (Answer(404, b"{}"), "http://registry:5000.*: it doesn't have it"),
         (Answer(500, b"broken"), "answers 500 broken"),
         (Answer(200, b"<html>"), "is no manifest: it is no JSON"),
         (Answer(200, b'{"layers":[]}'), "is no manifest: 'schemaVersion'"),
@@ -78,7 +82,16 @@ def test_a_login_that_only_the_engine_has():
 def test_failures(answer, text):
     with pytest.raises(HostError, match=text) as caught:
         ask(answer)
-    assert "qwen3:1.7b" in str(caught.value)
+    assert caught.value.reachable == isinstance(answer, Answer)
+    assert caught.value.message == f"{URL}: {caught.value.problem}."
+
+
+def test_a_copy_byte_for_byte_has_one_digest():
+    pretty = json.dumps(MANIFEST, indent=2).encode()
+    remote = registry.exact_remote(URL, pretty)
+    assert (remote.digests, remote.content) == ((hashlib.sha256(pretty).hexdigest(),), pretty)
+    with pytest.raises(registry.RegistryError, match="its manifest is none: it is empty"):
+        registry.exact_remote(URL, b"")
 
 
 def test_scheme():

@@ -241,6 +241,11 @@ def test_further_ports_that_others_can_reach_are_told():
             Api(version="0.11.4", models=(PHI, {"name": "x:1b"})),
             {"models": "FAIL"},
         ),
+        (
+            {"exclusive": True},
+            Api(version="0.11.4", models=(PHI, {"name": "phi3:latest-hx-previous"})),
+            {},
+        ),
     ],
 )
 def test_version_and_models(declared, api, wanted):

@@ -40,6 +40,7 @@ def run(path, check_mode=False, **options):
         "host": "127.0.0.1:11434",
         "extra": {},
         "keep": [],
+        "registry_only": False,
         "owner": pwd.getpwuid(os.getuid()).pw_name,
         "group": grp.getgrgid(os.getgid()).gr_name,
         "mode": "0640",
@@ -188,3 +189,59 @@ def test_a_directory_in_the_way(path):
     path.mkdir()
     with pytest.raises(HostError, match="is not a regular file"):
         run(path, check_mode=True)
+
+
+def test_the_models_alone_leave_everything_else_as_it_stands(path):
+    run(path, extra={"OLLAMA_KEEP_ALIVE": "10m"})
+    path.chmod(0o600)
+    before = path.read_text()
+    more = [*MODELS, {"name": "qwen3:1.7b", "size_bytes": 1_400_000_000}]
+    options = {"models": more, "registry_only": True, "models_dir": None, "backup": False}
+    predicted = run(path, check_mode=True, **options)
+    assert path.read_text() == before
+    done = run(path, **options)
+    assert predicted == done
+    assert (done["changed"], done["content_changed"], done["settings_changed"]) == (
+        True,
+        True,
+        False,
+    )
+    assert path.stat().st_mode & 0o7777 == 0o600
+    path.chmod(0o640)
+    # The same text as a run that writes the whole file: neither undoes the other's work.
+    whole = run(path, models=more, extra={"OLLAMA_KEEP_ALIVE": "10m"})
+    assert whole["changed"] is False
+
+
+def test_the_models_alone_are_written_through_a_link(path, tmp_path):
+    run(path)
+    link = tmp_path / "link.env"
+    link.symlink_to(path)
+    done = run(link, models=[], registry_only=True, backup=False)
+    assert done["path"] == str(path)
+    assert link.is_symlink()
+    assert "OLLAMA_MODELS_COUNT=0" in path.read_text()
+
+
+def test_the_models_alone_need_a_file_to_stand_in(path):
+    done = run(path, registry_only=True)
+    assert (done["changed"], done["plan"], done["settings_changed"]) == (False, [], False)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "changed", "restart"),
+    [
+        ({}, False, False),
+        ({"models": []}, True, False),
+        ({"models": [{"name": "llama3.2:3b", "size_bytes": 1}]}, True, False),
+        ({"host": "0.0.0.0:11434"}, True, True),
+        ({"extra": {"OLLAMA_KEEP_ALIVE": "1h"}}, True, True),
+    ],
+)
+def test_only_settings_are_a_reason_for_a_restart(path, options, changed, restart):
+    run(path)
+    predicted = run(path, check_mode=True, **options)
+    done = run(path, **options)
+    assert predicted == done
+    assert (done["content_changed"], done["settings_changed"]) == (changed, restart)

@@ -1,0 +1,36 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs the module of the same name and shows how far the archive is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.hx_infra.llm.plugins.plugin_utils._progress import (
+    read_deadline,
+    run_with_progress,
+)
+
+MODULE = "hx_infra.llm.model_archive"
+DEADLINE_S = 14400  # the module's own default
+
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+    _supports_async = False
+    _requires_connection = True
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        deadline_s = read_deadline(arguments, DEADLINE_S)
+        result.update(
+            run_with_progress(self, MODULE, arguments, task_vars or {}, deadline_s=deadline_s)
+        )
+        return result

@@ -1,0 +1,43 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs the module of the same name and shows how far it has read the blobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.hx_infra.llm.plugins.plugin_utils._progress import (
+    read_deadline,
+    run_with_progress,
+)
+
+MODULE = "hx_infra.llm.model_store_info"
+DEADLINE_S = 14400  # the module's own default
+GRACE_S = 120  # the module ends by itself at its deadline, and has then to write its result
+
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+    _supports_async = False
+    _requires_connection = True
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        if arguments.get("verify", "none") == "none":  # over in a moment: no job is worth it
+            found = self._execute_module(
+                module_name=MODULE, module_args=arguments, task_vars=task_vars
+            )
+        else:
+            deadline_s = read_deadline(arguments, DEADLINE_S)
+            found = run_with_progress(
+                self, MODULE, arguments, task_vars or {}, deadline_s=deadline_s + GRACE_S
+            )
+        result.update(found)
+        return result

@@ -1,0 +1,113 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to hx_infra.llm: may change without notice.
+
+"""Whether a model store is being filled at this moment, so that its engine must not be restarted.
+
+A restart breaks a download off, and servers before 0.21 delete what there is of it when they
+start.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from ansible_collections.hx_infra.llm.plugins.module_utils._env_file import human_size
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import (
+    StoredFile,
+    read_store,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._open_files import open_inodes
+from ansible_collections.hx_infra.llm.plugins.module_utils._store_lock import held
+
+POLL_S = 1.0
+FRESH_S = 60.0  # where open files can't be seen, a file that changed within a minute counts
+_SHOWN = 3
+
+
+def pulls_going_on(
+    root: str,
+    *,
+    inodes: Callable[[], tuple[set[tuple[int, int]], bool]] = open_inodes,
+    now: Callable[[], float] = time.time,
+) -> list[str]:
+    """Say what is filling a store, one sentence part each; empty when nothing does.
+
+    Args:
+        root: the store's directory; one that isn't there is filled by nobody.
+        inodes: device and inode of every open file, and whether all processes could be seen.
+        now: the time, in seconds since the epoch.
+
+    Raises:
+        HostError: the store or its lock can't be looked at.
+    """
+    if not os.path.isdir(root):
+        return []
+    holder = held(root)
+    found = [f"{holder} holds the store {root}"] if holder else []
+    store = read_store(root)
+    files = [*store.partials, *store.incoming]
+    if not files:
+        return found
+    opened, complete = inodes()
+    fresh = now() - FRESH_S
+    live = {
+        file.digest: file
+        for file in reversed(files)  # of a download's files the first stands for all
+        if file.inode in opened or (not complete and file.mtime > fresh)
+    }
+    return [*found, *(_download(root, live[digest]) for digest in sorted(live))]
+
+
+def _download(root: str, file: StoredFile) -> str:
+    held_bytes = human_size(file.held)
+    return f"a download is writing {os.path.join(root, file.path)} ({held_bytes} so far)"
+
+
+def wait_for_pulls(
+    root: str,
+    wait_s: float,
+    *,
+    look: Callable[[str], list[str]] = pulls_going_on,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[list[str], float]:
+    """Wait until nothing fills a store any more.
+
+    Returns:
+        What still does when the time is up (empty when nothing does), and the seconds waited.
+    """
+    begin = clock()
+    while True:
+        going_on = look(root)
+        waited = clock() - begin
+        if not going_on or waited >= wait_s:
+            return going_on, waited
+        pause(min(POLL_S, wait_s - waited))
+
+
+def refusal(unit: str, verb: str, going_on: Sequence[str], waited_s: float) -> HostError:
+    """Return the error for a unit that isn't restarted or stopped because of a download.
+
+    Args:
+        unit: the unit's name.
+        verb: what was to be done with it, ``restarted`` or ``stopped``.
+        going_on: what :func:`pulls_going_on` said.
+        waited_s: how long was waited for its end.
+    """
+    waited = f" and had not ended after {waited_s:.0f} s" if waited_s >= 1 else ""
+    return HostError(
+        f"{unit} was not {verb}: {several(going_on)}{waited}; wanted a store that nobody fills,"
+        f" because older servers delete unfinished downloads when they start.",
+        "Let it end or end it yourself, then run again.",
+    )
+
+
+def several(parts: Sequence[str]) -> str:
+    """Join sentence parts; of many only the first are told."""
+    shown = "; ".join(parts[:_SHOWN])
+    return f"{shown}; and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else shown

@@ -1,0 +1,334 @@
+# Copyright (c) 2026, hx_infra.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A whole run of the catalog, with an engine and a registry in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+from catalog_rig import NOW, Engine, Told
+from store_samples import LONG_AGO, blob_path, digest_of, write_blob, write_model
+
+from ansible_collections.hx_infra.llm.plugins.module_utils import _catalog_run as runs
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import Moment
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_progress import CatalogProgress
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
+from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import read_store
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import Watch
+from ansible_collections.hx_infra.llm.plugins.module_utils._store_lock import StoreLock
+from ansible_collections.hx_infra.llm.plugins.module_utils._transport import Answer
+
+ONE, TWO = b"weights one", b"weights two"
+
+
+def write(root, name, content):
+    """Write a model whose manifest has all that a registry's has."""
+    path = write_model(root, name, content)
+    data = {"schemaVersion": 2, "mediaType": "manifest", **json.loads(path.read_text())}
+    path.write_text(json.dumps(data))
+
+
+class Api(Engine):
+    """An engine that lists the models of its store and pulls from a directory."""
+
+    url = "http://engine"
+
+    def __init__(self, root, registry):
+        super().__init__(root)
+        self.registry = registry
+        self.calls = 0
+        self.down = False
+
+    def tags(self):
+        self.calls += 1
+        if self.down:
+            raise HostError("the engine is down.")
+        store = read_store(str(self.root))
+        found = store.models.items()
+        config = {key: f"sha256-{model.layers[-1].digest}" for key, model in found}
+        return {
+            key: model.digest
+            for key, model in found
+            if (self.root / "blobs" / config[key]).read_bytes() == b"config"
+        }
+
+    def pull(self, name, *, insecure, on_progress, on_stall):
+        self.asked.append(("pull", str(name)))
+        source = self.registry / name.manifest
+        for layer in read_store(str(self.registry)).models[name.key].layers:
+            target = self.root / "blobs" / f"sha256-{layer.digest}"
+            target.parent.mkdir(exist_ok=True)
+            if not target.exists():
+                shutil.copyfile(self.registry / "blobs" / target.name, target)
+        target = self.root / name.manifest
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        on_progress("success", 1, 1)
+
+
+class Host:
+    """A store with an engine, a registry, and what a run needs of them."""
+
+    def __init__(self, tmp_path):
+        self.tmp = tmp_path
+        self.root = tmp_path / "store"
+        self.registry = tmp_path / "registry"
+        for model, content in (("one", ONE), ("two", TWO)):
+            write(self.registry, model, content)
+        self.root.mkdir()
+        self.api = Api(self.root, self.registry)
+        self.asked = []
+        self.warned = []
+        self.told = Told()
+        self.free = 10**12
+        self.stop = ""
+        self.now = lambda: NOW
+
+    def http(self, _method, url, _body, _headers, _timeout):
+        self.asked.append(url)
+        model, _mark, tag = url.partition("/library/")[2].partition("/manifests/")
+        path = self.registry / parse_name(f"{model}:{tag}").manifest
+        return Answer(200, path.read_bytes()) if path.exists() else Answer(404)
+
+    def run(self, *models, check=False, **options):
+        """Run; return the result, with the message when it failed."""
+        params = {
+            "models": [{"name": item} if isinstance(item, str) else item for item in models],
+            "forbidden": [],
+            "exclusive": False,
+            "sources": [],
+            "store": str(self.root),
+            "space_path": None,
+            "reserve_bytes": 0,
+            "prune_partials": True,
+            "partial_min_age_s": 3600,
+            "prune_orphans": False,
+            "prove": True,
+            "verify": "changed",
+            "idle_io": False,
+            "parallel": 1,
+            "state_dir": str(self.tmp / "state"),
+            **options,
+        }
+        io = runs.Io(
+            api=self.api,
+            registry=self.http,
+            progress=CatalogProgress(self.told),
+            moment=lambda: Moment(self.now(), frozenset(), True),
+            free_bytes=lambda _path: self.free,
+            watch=Watch(stopped=lambda: self.stop),
+            warn=self.warned.append,
+        )
+        result = {}
+        try:
+            runs.reconcile(params, io, check, result)
+        except HostError as error:
+            result["msg"] = str(error)
+        return result
+
+    def files(self):
+        """Return everything that a run may leave somewhere."""
+        return {
+            str(path): (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
+            for path in sorted(self.tmp.rglob("*"))
+        }
+
+    def flip(self, content, folder=None):
+        path = blob_path(folder or self.root, content)
+        path.write_bytes(content.upper())
+        os.utime(path, (LONG_AGO, LONG_AGO))
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+@pytest.fixture
+def whole(host):
+    """Have a host with its two models."""
+    for model, content in (("one", ONE), ("two", TWO)):
+        write(host.root, model, content)
+    return host
+
+
+SAME = ("plan", "actions", "totals", "catalog", "env", "diff", "downloaded_bytes", "changed")
+
+
+def same(real, predicted):
+    return [key for key in SAME if real[key] != predicted[key]] == []
+
+
+def test_check_mode_tells_what_a_run_does_and_leaves_no_trace(host):
+    write_model(host.root, "bad", b"x")
+    before = host.files()
+    predicted = host.run("one", "two", forbidden=["bad"], check=True)
+    assert host.files() == before
+    assert predicted["outcomes"] == []
+    result = host.run("one", "two", forbidden=["bad"])
+    assert "msg" not in result
+    assert same(result, predicted)
+    assert [outcome["action"] for outcome in result["outcomes"]] == ["pull", "pull", "remove"]
+    assert result["outcomes"][0]["source"] == "registry registry.ollama.ai"
+
+
+def test_a_run_without_changes_asks_the_engine_once_and_reads_nothing_twice(whole):
+    first = whole.run("one", "two")
+    assert (first["changed"], first["verified"]["read"]) == (False, 3)
+    calls = whole.api.calls
+    before = whole.files()
+    again = whole.run("one", "two")
+    assert again["verified"]["read"] == 0
+    assert again["verified"]["remembered"] == 3
+    assert whole.api.calls == calls + 1
+    assert whole.asked == []
+    assert {**whole.files(), **lock_of(whole)} == {**before, **lock_of(whole)}
+
+
+def lock_of(host):
+    return {str(host.root / ".hx" / "lock"): ""}
+
+
+def test_rot_is_found_by_reading_everything(whole):
+    whole.run("one", "two")
+    whole.flip(ONE)
+    assert not whole.run("one", "two")["changed"]
+    assert not whole.run("one", "two", verify="none")["changed"]
+    result = whole.run("one", "two", verify="full")
+    assert [step["action"] for step in result["plan"]] == ["repull", "adopt"]
+    assert result["verified"]["corrupt"][0]["path"].endswith(digest_of(ONE))
+    assert blob_path(whole.root, ONE).read_bytes() == ONE
+    assert not whole.run("one", "two", verify="full")["changed"]
+
+
+def test_what_changed_is_read_again(whole):
+    whole.run("one", "two")
+    blob_path(whole.root, ONE).write_bytes(ONE.upper())
+    result = whole.run("one", "two")
+    assert (result["verified"]["read"], result["outcomes"][0]["ok"]) == (2, True)
+
+
+def test_undeclared_models_are_not_read(whole):
+    assert whole.run("one")["verified"]["read"] == 2
+
+
+def test_without_verification_a_download_is_read_all_the_same(host):
+    write_blob(host.root, ONE).write_bytes(b"Weights one")
+    result = host.run("one", verify="none")
+    assert "msg" not in result
+    assert blob_path(host.root, ONE).read_bytes() == ONE
+
+
+def test_a_model_that_no_source_can_give_does_not_stop_the_others(whole):
+    manifest = whole.root / parse_name("two").manifest
+    manifest.unlink()
+    for check in (True, False):
+        result = whole.run("two", "nobody:7b", check=check)
+        assert "nobody:7b: it is not there, and no source can give it" in result["msg"]
+        assert [entry["name"] for entry in result["unavailable"]] == ["nobody:7b"]
+        assert result["changed"]
+    assert manifest.exists()
+    result = whole.run("two", "nobody:7b")
+    assert [outcome["action"] for outcome in result["outcomes"]] == ["unavailable"]
+    assert not result["changed"]
+
+
+def test_the_disk_is_looked_at_before_the_first_byte(host):
+    host.free = 10
+    result = host.run("one")
+    assert "Nothing was pulled" in result["msg"]
+    assert host.api.asked == []
+
+
+def test_an_engine_that_serves_something_else(whole):
+    shutil.rmtree(whole.root / "manifests")
+    write_model(whole.root, "bad", b"x")
+    whole.api.tags = lambda: {"registry.ollama.ai/library/other:latest": ""}
+    result = whole.run("one")
+    assert "doesn't serve the store" in result["msg"]
+    assert "bad:latest" in result["msg"]
+    assert "other:latest" in result["msg"]
+    assert whole.api.asked == []
+
+
+def test_an_undeclared_model_whose_configuration_rots_is_not_taken_for_that(whole):
+    """An engine doesn't list it."""
+    write_model(whole.root, "odd", b"x", config=b"odd config")
+    path = blob_path(whole.root, b"odd config")
+    path.write_bytes(b"ODD CONFIG")
+    shutil.rmtree((whole.root / parse_name("one").manifest).parent)
+    result = whole.run("one")
+    assert "msg" not in result
+    assert result["undeclared"] == ["odd:latest", "two:latest"]
+
+
+def test_an_engine_that_is_down(whole):
+    whole.api.down = True
+    assert "msg" not in whole.run("one", "two")
+    blob_path(whole.root, ONE).unlink()
+    assert whole.run("one", "two", check=True)["changed"]
+    assert whole.run("one", "two")["msg"] == "the engine is down."
+
+
+def test_a_second_run_is_refused(whole):
+    with StoreLock(str(whole.root), "the first"):
+        for check in (True, False):
+            assert "another run works on the model store" in whole.run("one", check=check)["msg"]
+
+
+def test_a_ledger_that_is_damaged_is_said_and_written_anew(whole):
+    whole.run("one")
+    [ledger] = (whole.tmp / "state").rglob("*.json")
+    ledger.write_text("{")
+    result = whole.run("one")
+    assert result["verified"]["read"] == 2
+    assert "blobs are verified anew" in whole.warned[0]
+    assert json.loads(ledger.read_text())
+    whole.run("one")
+    assert len(whole.warned) == 1
+
+
+def test_a_source_that_lacks_something_is_refused(whole):
+    result = whole.run("one", sources=[{"type": "archive", "path": "/x.tar"}])
+    assert "wanted sha256:" in result["msg"]
+
+
+def test_a_stop_leaves_a_lock_that_the_next_run_can_take(whole):
+    whole.stop = "SIGTERM"
+    assert "was stopped by SIGTERM" in whole.run("one")["msg"]
+    whole.stop = ""
+    assert "msg" not in whole.run("one")
+
+
+def test_progress_names_what_is_read(whole):
+    whole.run("one", "two")
+    size = len(ONE + TWO + b"config")
+    assert ("declared models", "verifying", size, size, "") in whole.told.states
+
+
+def test_what_is_needed_after_all_is_said(host):
+    """An engine that says that it pulled, and didn't."""
+    host.api.pull = lambda *_args, **_options: None
+    result = host.run("one")
+    assert "came from registry registry.ollama.ai, but it is not there" in result["msg"]
+
+
+def test_what_ages_during_a_run_is_for_the_next_one(whole):
+    """A file that was too young to go when the plan was made isn't what the run failed to do."""
+    blob_path(whole.root, TWO).unlink()
+    orphan = write_blob(whole.root, b"nobody's")
+    times = iter([LONG_AGO + 60.0, LONG_AGO + 7200.0])
+    whole.now = lambda: next(times)
+    result = whole.run("one", "two", prune_orphans=True)
+    assert "msg" not in result
+    assert orphan.exists()
+
+
+def test_free_space_of_a_path_that_will_be(tmp_path):
+    assert runs.free_bytes(str(tmp_path / "a" / "b")) > 0
