@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +21,14 @@ PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 ONE, TWO = "tiny:1b", "tiny-think:1b"
 
 
-def play(folder, role, variables, *arguments, tasks_from="main", result=""):
+def play(folder, role, variables, *arguments, tasks_from="main", result="", hosts=None):
     """Run a role; return exit status, output, and what the role registered."""
     shown = folder / "result.json"
+    inventory = folder / "hosts.json"
+    inventory.write_text(json.dumps({"all": {"hosts": hosts or {"localhost": {}}}}))
     book = [
         {
-            "hosts": "localhost",
+            "hosts": "all",
             "connection": "local",
             "gather_facts": False,
             "vars": {"ansible_python_interpreter": sys.executable},
@@ -55,7 +58,7 @@ def play(folder, role, variables, *arguments, tasks_from="main", result=""):
     path.write_text(json.dumps(book))
     shown.unlink(missing_ok=True)
     done = subprocess.run(
-        [str(PLAYBOOK), "-i", "localhost,", str(path), *arguments],
+        [str(PLAYBOOK), "-i", str(inventory), str(path), *arguments],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
@@ -80,6 +83,7 @@ def variables(tmp_path):
             "models_registry": registry.host,
             "models_registry_insecure": True,
             "models_reserve_bytes": 1024,
+            "models_state_dir": str(tmp_path / "state"),
         }
         ollama.stop()
 
@@ -103,12 +107,19 @@ def test_check_run_and_run_again(tmp_path, variables):
     assert again["actions"] == []
 
 
-def test_plan(tmp_path, variables):
+def test_a_plan_and_its_refusal(tmp_path, variables):
+    reserve = variables.pop("models_reserve_bytes")
+    hosts = {
+        "llm-01": {"models_reserve_bytes": reserve},
+        "full": {"models_reserve_bytes": 10**18},
+    }
     status, output, planned = play(
-        tmp_path, "models", variables, tasks_from="plan", result="models_planned"
+        tmp_path, "models", variables, tasks_from="plan", result="models_planned", hosts=hosts
     )
-    assert status == 0, output
-    assert "changed=0" in output
+    assert status == 2
+    assert "Nothing was pulled. Free disk space" in output
+    assert re.search(r"llm-01 +: ok=[0-9]+ +changed=0 .* failed=0", output), output
+    assert re.search(r"full +: .* failed=1", output), output
     assert [(model["name"], model["size_bytes"]) for model in planned] == [
         (ONE, 1049330),
         (TWO, 1049388),
@@ -116,39 +127,25 @@ def test_plan(tmp_path, variables):
     assert {key for model in planned for key in model} == {"name", "size_bytes", "digest"}
 
 
-def test_a_refusal_is_readable(tmp_path, variables):
-    status, output, _result = play(
-        tmp_path, "models", {**variables, "models_reserve_bytes": 10**18}
-    )
-    assert status == 2
-    assert "Nothing was pulled. Free disk space" in output
-
-
 def test_the_declaration(tmp_path):
-    good = {"declaration_models": [{"name": ONE}], "declaration_models_forbidden": ["phi3"]}
-    status, output, _result = play(tmp_path, "declaration", good, "--check")
-    assert status == 0, output
-    assert "changed=0" in output
-    bad = {
+    models = {"declaration_models": [{"name": ONE}], "declaration_models_forbidden": ["phi3"]}
+    wrong = {
         "declaration_engine": "tgi",
         "declaration_models": [{"name": "phi3:latest"}, {"digest": "xyz"}],
         "declaration_models_forbidden": ["phi3"],
     }
-    status, output, _result = play(tmp_path, "declaration", bad)
-    assert status == 2
-    for text in (
-        'localhost: llm_engine: found "tgi", wanted ollama',
-        "localhost: llm_models[1].name: found nothing, wanted a model name such as",
-        'localhost: llm_models[1].digest: found "xyz"',
-        'localhost: llm_models_forbidden[0]: found "phi3"',
-    ):
-        assert text in output
-
-
-def test_a_declaration_of_wrong_types(tmp_path):
+    types = {"declaration_models": "x", "declaration_gpus": 5}
     status, output, _result = play(
-        tmp_path, "declaration", {"declaration_models": "x", "declaration_gpus": 5}
+        tmp_path, "declaration", {}, hosts={"good": models, "wrong": wrong, "types": types}
     )
     assert status == 2
-    assert 'localhost: llm_models: found "x", wanted a list' in output
-    assert "localhost: llm_gpus: found 5, wanted a dictionary" in output
+    assert re.search(r"good +: ok=2 +changed=0 .* failed=0", output), output
+    for text in (
+        'wrong: llm_engine: found "tgi", wanted ollama',
+        "wrong: llm_models[1].name: found nothing, wanted a model name such as",
+        'wrong: llm_models[1].digest: found "xyz"',
+        'wrong: llm_models_forbidden[0]: found "phi3"',
+        'types: llm_models: found "x", wanted a list',
+        "types: llm_gpus: found 5, wanted a dictionary",
+    ):
+        assert text in output

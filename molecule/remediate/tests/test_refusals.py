@@ -68,6 +68,7 @@ def refused(playbook, tmp_path):
                 "llm_models": [*MODELS, {"name": "phi3:latest"}],
                 "llm_models_forbidden": [],
                 "llm_registry": "registry:5999",
+                "llm_model_peers": [],  # another host of the lab has it
             },
             ["phi3:latest", "registry:5999"],
         ),
