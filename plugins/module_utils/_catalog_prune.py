@@ -40,7 +40,7 @@ def remove_steps(picture: Picture) -> tuple[list[Step], list[Step], set[str]]:
         digest for model in (*store.models.values(), *store.twins) for digest in _refs(model)
     )
     shares = {
-        key: not _refs(model).isdisjoint(needed) for key, (model, _) in picture.removed.items()
+        key: not _refs(model).isdisjoint(needed) for key, (model, _why) in picture.removed.items()
     }
     for key in sorted(picture.removed, key=lambda key: (shares[key], key)):
         model, reason = picture.removed[key]

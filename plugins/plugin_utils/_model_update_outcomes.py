@@ -12,6 +12,7 @@ no verdict.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ def judge(
             f"{', '.join(map(str, odd)) or 'nothing'} is to be judged, wanted some of"
             f" {', '.join(METRICS)}."
         )
-    if not fail_percent >= 0:
+    if math.isnan(fail_percent) or fail_percent < 0:
         raise HostError(f"the limit is {fail_percent:g} %, wanted a number from 0.")
     if outcome is None:
         told = problem or "nothing was measured"

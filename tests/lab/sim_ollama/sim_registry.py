@@ -158,7 +158,7 @@ class FileHandler(BaseHTTPRequestHandler):
         self.wfile.flush()
         with self.server.counts.stalling():
             while self.faults.get("stall_after_bytes") is not None:
-                ready, _, _ = select.select([self.connection], [], [], LOOK_SECONDS)
+                ready = select.select([self.connection], [], [], LOOK_SECONDS)[0]
                 if ready and not self.connection.recv(1, socket.MSG_PEEK):
                     return False
         return True

@@ -138,7 +138,7 @@ class World:
             self.good.discard(digest)
 
     def _download(self, step, declaration, store, offers):
-        item = next(item for item in declaration.wanted if str(item.name) == step.target)
+        [item] = [item for item in declaration.wanted if str(item.name) == step.target]
         known = {offer.source: offer for offer in offers[item.name.key]}
         for layer in step.layers:
             if store.blob_state(layer) not in ("present", "missing") and not self.intact(
