@@ -113,12 +113,12 @@ class Executor:
             return
         if (status.st_mtime, status.st_size) != (seen.mtime, seen.size):
             raise HostError(f"{step.target} was kept: its download has just gone on.")
-        if step.after and not self._in_place(step.after):
-            raise HostError(f"{step.target} was kept: its blob didn't come from elsewhere.")
+        self._check_came(step)
         _unlink(self._path(step.target))
 
     def _prune_orphan(self, step: Step) -> None:
         """Look once more: when a download failed, the old manifest still refers to the blob."""
+        self._check_came(step)
         self._check_unused(step)
         _unlink(self._path(step.target))
 
@@ -126,7 +126,7 @@ class Executor:
         """Look once more: the good blob has to be there, or no model may refer to it."""
         if not step.after:
             self._check_unused(step)
-        elif not self._in_place(step.after):
+        elif not self._in_place(*step.after):
             now = self.tools.checker.read_store()
             wanted = step.digest in now.referenced() or now.corrupt
             if wanted and step.digest not in now.blobs and self.tools.aside.restore(step.digest):
@@ -134,20 +134,28 @@ class Executor:
             raise HostError(f"{step.target} was kept: no good blob is in its place.")
         self.tools.aside.drop(step.digest)
 
+    def _check_came(self, step: Step) -> None:
+        if not self._in_place(*step.after):
+            said = ", ".join(f"sha256-{digest[:12]}" for digest in step.after)
+            raise HostError(f"{step.target} was kept: no good blob {said} came.")
+
     def _check_unused(self, step: Step) -> None:
         now = self.tools.checker.read_store()
         if step.digest in now.referenced() or now.corrupt:
             raise HostError(f"{step.target} was kept: a model may refer to it.")
 
-    def _in_place(self, digest: str) -> bool:
-        """Say whether a blob is there, with the size that models give it and a good content."""
+    def _in_place(self, *digests: str) -> bool:
+        """Say whether blobs are there, of the size that models give them and a good content."""
+        if not digests:
+            return True
         store = self.tools.checker.read_store()
-        if digest not in store.blobs:
+        if not store.blobs.keys() >= set(digests):
             return False
-        self.tools.checker.check(store, [digest], f"blob sha256-{digest[:12]}")
+        for digest in digests:
+            self.tools.checker.check(store, [digest], f"blob sha256-{digest[:12]}")
         models = (*store.models.values(), *store.twins)
-        layers = [layer for model in models for layer in model.layers if layer.digest == digest]
-        layers = layers or [Layer(digest, store.blobs[digest].size)]
+        layers = [layer for model in models for layer in model.layers if layer.digest in digests]
+        layers += [Layer(digest, store.blobs[digest].size) for digest in digests]
         return all(store.blob_state(layer) == PRESENT for layer in layers)
 
     def _remove(self, step: Step) -> None:

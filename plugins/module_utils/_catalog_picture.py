@@ -94,7 +94,27 @@ class Picture:
     @cached_property
     def unknown(self) -> bool:
         """Whether blobs may be wanted that nobody can name now."""
-        return any(decision.unknown for decision in self.decisions.values())
+        unknown = [decision for decision in self.decisions.values() if decision.unknown]
+        return not all(self._healing(decision) for decision in unknown)
+
+    @cached_property
+    def healing(self) -> tuple[str, ...]:
+        """The blobs by which other models' downloads make those whole that no source can give.
+
+        When they are in place, nothing is wanted of a silent source any more.
+        """
+        decisions = self.decisions.values()
+        return tuple(
+            sorted({digest for decision in decisions for digest in self._healing(decision)})
+        )
+
+    def _healing(self, decision: Decision) -> list[str]:
+        if decision.action != UNAVAILABLE or decision.model is None:
+            return []
+        if not decision.model.digest.startswith(decision.item.pin):
+            return []
+        found = [layer.digest for layer, _state in self.store.defects(decision.model)]
+        return found if all(digest in self.bringers for digest in found) else []
 
     def in_use(self, file: StoredFile) -> bool:
         """Whether somebody may be working on a file."""

@@ -98,8 +98,8 @@ class Step:
         sources: labels of the sources that can give the model, in the order to try.
         layers: all blobs of the model that a download leads to, as far as they are known.
         model_size: the sum of their sizes; None when it isn't known.
-        after: the digest of a blob that has to be in place before the file may go. Without it, a
-            set-aside blob goes only while no manifest refers to it.
+        after: the digests of blobs that have to be in place before the file may go. Without them,
+            a set-aside blob goes only while no manifest refers to it.
     """
 
     action: str
@@ -114,7 +114,7 @@ class Step:
     sources: tuple[str, ...] = ()
     layers: tuple[Layer, ...] = ()
     model_size: int | None = None
-    after: str = ""
+    after: tuple[str, ...] = ()
 
     @property
     def downloads(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_picture import Picture
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import (
@@ -103,8 +104,9 @@ def orphan_steps(
             late.append(_file_step(PRUNE_ORPHAN, blob, "its model was replaced"))
         else:
             early.append(_file_step(PRUNE_ORPHAN, blob, "no model refers to it"))
-    if store.corrupt:  # what these manifests refer to is known when they are repaired or gone
-        early, late = [], early + late
+    # What unreadable manifests refer to is known when they are repaired or gone.
+    if store.corrupt or picture.healing:
+        early, late = [], [replace(step, after=picture.healing) for step in early + late]
     return early, late, kept
 
 
@@ -138,10 +140,11 @@ def partial_steps(picture: Picture) -> tuple[list[Step], list[Step], list[Stored
                 ]
             elif bringer:
                 why = f"its blob comes from another source, {bringer.offers[0].source}"
-                late += [_file_step(PRUNE_PARTIAL, file, why, after=digest) for file in group]
+                late += [_file_step(PRUNE_PARTIAL, file, why, after=(digest,)) for file in group]
             else:
-                why = "a download that nobody finishes"
-                early += [_file_step(PRUNE_PARTIAL, file, why) for file in group]
+                why, healing = "a download that nobody finishes", picture.healing
+                steps = [_file_step(PRUNE_PARTIAL, file, why, after=healing) for file in group]
+                (late if healing else early).extend(steps)
     return early, late, kept
 
 
@@ -168,9 +171,9 @@ def aside_steps(picture: Picture) -> tuple[list[Step], list[Step]]:
     for digest, file in sorted(store.aside.items()):
         blob = store.blobs.get(digest)
         if digest in picture.bringers:
-            late.append(_file_step(DISCARD, file, "a good one comes", after=digest))
+            late.append(_file_step(DISCARD, file, "a good one comes", after=(digest,)))
         elif blob and digest not in bad and not blob.bad:
-            early.append(_file_step(DISCARD, file, "a good one is in place", after=digest))
+            early.append(_file_step(DISCARD, file, "a good one is in place", after=(digest,)))
         elif digest in staying:
             if not blob:
                 early.append(_file_step(RESTORE, file, "its repair was cut off", frees=False))
@@ -188,7 +191,7 @@ def _known_layers(picture: Picture) -> Iterable[Layer]:
 
 
 def _file_step(
-    action: str, file: StoredFile, reason: str, *, after: str = "", frees: bool = True
+    action: str, file: StoredFile, reason: str, *, after: tuple[str, ...] = (), frees: bool = True
 ) -> Step:
     return Step(
         action,

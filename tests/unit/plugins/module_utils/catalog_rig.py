@@ -71,7 +71,8 @@ class Source:
     """Gives models as an engine's pull does: a file that is there counts as the blob.
 
     ``trouble`` is called with the model's name before each blob and before the manifest; it may
-    raise. ``change`` may give a blob another content.
+    raise. ``change`` may give a blob another content. About the models of ``silent`` it gives no
+    answer.
     """
 
     def __init__(self, root, models, label="registry r", kind="registry"):
@@ -81,6 +82,7 @@ class Source:
         self.contents = {parse_name(name).key: list(layers) for name, layers in models.items()}
         self.trouble = lambda _name, _count: None
         self.change = lambda content: content
+        self.silent = set()
         self.lock = threading.Lock()
 
     def manifest(self, key):
@@ -91,6 +93,8 @@ class Source:
         return json.dumps({"config": config, "layers": layers}).encode()
 
     def offer(self, item):
+        if item.name.model in self.silent:
+            return Offer(self.label, self.kind, None, "it can't be reached: timed out", False)
         if item.name.key not in self.contents:
             return Offer(self.label, self.kind, None, "it doesn't have it (404)")
         remote = exact_remote("http://r", self.manifest(item.name.key))

@@ -126,9 +126,9 @@ class World:
         return worst - start
 
     def _may_go(self, step):
-        if step.after:
-            return step.after in self.blobs
-        if step.action == words.PRUNE_PARTIAL:
+        if not self.blobs.keys() >= set(step.after):
+            return False
+        if step.action == words.PRUNE_PARTIAL or (step.action == words.DISCARD and step.after):
             return True
         return not self.unreadable and step.digest not in self.referenced()
 

@@ -134,7 +134,7 @@ def test_a_copy_is_kept_until_the_blob_came_from_elsewhere(tmp_path):
     world = World(tmp_path, "one", sources=[source])
     pull, prune = world.apply()
     assert (pull.ok, prune.action, prune.ok) == (False, "prune_partial", False)
-    assert "was kept: its blob didn't come from elsewhere" in prune.detail
+    assert f"was kept: no good blob sha256-{digest_of(ONE)[:12]} came" in prune.detail
     source.trouble = lambda _name, _count: None
     assert [outcome.ok for outcome in world.apply()] == [True, True]
     assert not part.exists()
@@ -174,6 +174,28 @@ def test_no_orphan_goes_while_a_manifest_stays_unreadable(tmp_path):
     source.trouble = lambda _name, _count: None
     assert all(outcome.ok for outcome in world.apply())
     assert not orphan.exists()
+
+
+def test_an_orphan_waits_for_what_makes_a_model_whole_whose_source_is_silent(tmp_path):
+    orphan = write_blob(tmp_path, b"weights three")
+    write_model(tmp_path, "one", ONE)
+    blob_path(tmp_path, ONE).unlink()
+    source = Source(tmp_path, {"two": [ONE, TWO]})
+    source.silent = {"one"}
+
+    def fail(_name, _count):
+        raise HostError("no.")
+
+    source.trouble = fail
+    world = World(tmp_path, "one", "two", sources=[source], prune_orphans=True)
+    silent, pull, prune = world.apply()
+    assert (silent.action, pull.ok, prune.action) == ("unavailable", False, "prune_orphan")
+    assert f"was kept: no good blob sha256-{digest_of(ONE)[:12]} came" in prune.detail
+    assert orphan.exists()
+    source.trouble = lambda _name, _count: None
+    assert [outcome.ok for outcome in world.apply()] == [False, True, True]
+    assert not orphan.exists()
+    assert shown(world.apply()) == []
 
 
 def test_an_orphan_goes(tmp_path):

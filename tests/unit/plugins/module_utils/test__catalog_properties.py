@@ -165,6 +165,19 @@ def planned(scene):
     return store, catalog.make_plan(declaration, store, offers, moment)
 
 
+def spared_for_a_download(scene, plan):
+    """The orphans that stay because somebody downloads, who may have ended when the plan has."""
+    world, _declaration, _offers, moment = scene
+    going_on = any(file.inode in moment.busy for file in world.partials.values())
+    return {file.path for file in plan.orphans} if going_on else set()
+
+
+def left_to_do(plan, spared):
+    orphans = [step for step in plan.changes if step.action == words.PRUNE_ORPHAN]
+    known = {step.target for step in orphans} & spared
+    return words.sentences(step for step in plan.changes if step.target not in known)
+
+
 @settings(deadline=None)
 @given(scenes())
 def test_a_carried_out_plan_leaves_nothing_to_do(scene):
@@ -174,9 +187,13 @@ def test_a_carried_out_plan_leaves_nothing_to_do(scene):
         event(step.action)
     if stuck(world, plan):
         return
+    spared = spared_for_a_download(scene, plan)
     world.run(plan, declaration, store, offers)
-    again = planned(scene)[1]
-    assert words.sentences(again.changes) == []
+    store, again = planned(scene)
+    assert left_to_do(again, spared) == []
+    if again.changes:
+        world.run(again, declaration, store, offers)
+        assert words.sentences(planned(scene)[1].changes) == []
     left = {step.target for step in again.unavailable}
     assert left <= {step.target for step in plan.unavailable}
     for item in declaration.wanted:
@@ -261,8 +278,9 @@ def test_what_a_cut_off_run_leaves_is_a_start_for_the_next(scene, cut):
     store, plan = planned(scene)
     if stuck(world, plan):
         return
+    spared = spared_for_a_download(scene, plan)
     world.run(plan, declaration, store, offers)
-    assert words.sentences(planned(scene)[1].changes) == []
+    assert left_to_do(planned(scene)[1], spared) == []
 
 
 @settings(deadline=None)

@@ -118,7 +118,7 @@ def test_a_bad_blob_in_place_keeps_the_one_that_was_set_aside():
     assert done(plan_of(declare("one"), store, offered("one", NOTHING))) == []
     plan = plan_of(declare("one"), store, offered("one", offer("ac")))
     assert done(plan) == [("repull", "one:latest"), ("discard", ASIDE)]
-    assert plan.changes[1].after == hexa("a")
+    assert plan.changes[1].after == (hexa("a"),)
     assert (plan.space_needed, plan.bytes_to_free) == (1000, 1010)
 
 
@@ -183,11 +183,11 @@ def test_what_another_source_makes_useless_goes_when_the_blob_is_there():
     store = make_store({}, partials=[partial("a", "-0", completed=400)])
     plan = plan_of(declare("one"), store, offered("one", peer("ac")))
     assert [step.action for step in plan.changes] == [words.PULL, words.PRUNE_PARTIAL]
-    assert plan.changes[1].after == hexa("a")
+    assert plan.changes[1].after == (hexa("a"),)
     store.partials = [partial("a", "-0", damaged=True)]
     plan = plan_of(declare("one"), store, offered("one", peer("ac"), offer("ac")))
     assert [step.action for step in plan.changes] == [words.PRUNE_PARTIAL, words.PULL]
-    assert plan.changes[0].after == ""
+    assert plan.changes[0].after == ()
 
 
 @pytest.mark.parametrize(
@@ -237,6 +237,36 @@ def test_orphans_wait_for_sources_that_give_no_answer(offers, pruned):
     prunes = [step.target for step in plan.steps if step.action == words.PRUNE_ORPHAN]
     assert prunes == ([short("b")] if pruned else [])
     assert [file.path for file in plan.orphans] == ([] if pruned else [short("b")])
+
+
+SILENT = lacking("it can't be reached: timed out", reachable=False)
+
+
+@pytest.mark.parametrize(
+    ("brought", "pruned"), [("as", True), ("ac", True), ("bs", False), ("s", False)]
+)
+def test_a_model_that_anothers_download_makes_whole_wants_nothing_of_a_silent_source(
+    brought, pruned
+):
+    """What is left over goes in the same run then, and after what had to come."""
+    store = make_store({"one": "ac"}, "cn", partials=[partial("t", "-0")])
+    offers = {**offered("one", SILENT), **remote("two", brought)}
+    plan = plan_of(declare("one", "two", prune_orphans=True), store, offers)
+    assert [step.target for step in plan.unavailable] == ["one:latest"]
+    left = [step for step in plan.changes if not step.downloads]
+    gone = [(step.action, step.target) for step in left]
+    partials, orphan = ("prune_partial", store.partials[0].path), ("prune_orphan", short("n"))
+    assert gone == ([partials, orphan] if pruned else [])
+    assert all(step.after == (hexa("a"),) for step in left)
+    assert plan.steps[len(plan.steps) - len(left) :] == left
+
+
+def test_a_model_of_another_version_than_its_pin_stays_in_want_of_its_source():
+    store = make_store({"one": "ac"}, "cn")
+    offers = {**offered("one", SILENT), **remote("two", "as")}
+    declared = declare({"name": "one", "digest": hexa("else")}, "two", prune_orphans=True)
+    plan = plan_of(declared, store, offers)
+    assert [step.action for step in plan.changes] == [words.PULL]
 
 
 @pytest.mark.parametrize(("inode", "pruned"), [((1, 1), False), ((1, 2), True)])
