@@ -77,6 +77,17 @@ find_python() {
   return 1
 }
 
+# Byte code is only a matter of speed: what has none is named, and that is all. On all cores. Of the
+# hundred collections beside ansible-core the lab uses one, and what that needs.
+compile_packages() {
+  local report names
+  report=$("$venv/bin/python" -m compileall -q -j 0 -x '/ansible_collections/(?!community/(docker|library_inventory_filtering_v1)/)' \
+    "$venv/lib") || report=${report:-compileall ended with $?}
+  [ -n "$report" ] || return 0
+  names=$(sed -n 's/^\*\*\* Error compiling \(.*\)\.\.\.$/\1/p' <<<"$report" | paste -sd ' ')
+  printf 'bootstrap: not compiled, which costs time only: %s\n' "${names:-${report##*$'\n'}}" >&2
+}
+
 make_venv() {
   find_python || install_packages python3 python3-venv
   find_python || die "please install Python 3.11, 3.12 or 3.13 with its venv module"
@@ -90,9 +101,7 @@ make_venv() {
   "$python" -m venv --clear "$venv"
   "$venv/bin/pip" install --quiet --disable-pip-version-check --no-compile -r "$lock" ||
     die "could not install the locked Python packages; is the Python package index reachable?"
-  # On all cores. Of the hundred collections beside ansible-core the lab uses one, and what that needs.
-  "$venv/bin/python" -m compileall -q -j 0 -x '/ansible_collections/(?!community/(docker|library_inventory_filtering_v1)/)' \
-    "$venv/lib" || true # a package may hold what its tests alone can parse
+  compile_packages
   printf '%s\n' "$want" >"$stamp"
 }
 

@@ -6,31 +6,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.hx_infra.llm.plugins.plugin_utils._progress import (
-    read_deadline,
-    run_with_progress,
-)
-
-MODULE = "hx_infra.llm.model_archive"
-DEADLINE_S = 14400  # the module's own default
+from ansible_collections.hx_infra.llm.plugins.plugin_utils._progress_action import ProgressAction
 
 
-class ActionModule(ActionBase):
-    _supports_check_mode = True
-    _supports_async = False
-    _requires_connection = True
-
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
-        deadline_s = read_deadline(arguments, DEADLINE_S)
-        result.update(
-            run_with_progress(self, MODULE, arguments, task_vars or {}, deadline_s=deadline_s)
-        )
-        return result
+class ActionModule(ProgressAction):
+    module_name = "hx_infra.llm.model_archive"
+    deadline_s = 14400.0  # the module's own default

@@ -8,36 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.hx_infra.llm.plugins.plugin_utils._progress import (
-    read_deadline,
-    run_with_progress,
-)
-
-MODULE = "hx_infra.llm.model_store_info"
-DEADLINE_S = 14400  # the module's own default
-GRACE_S = 120  # the module ends by itself at its deadline, and has then to write its result
+from ansible_collections.hx_infra.llm.plugins.plugin_utils._progress_action import ProgressAction
 
 
-class ActionModule(ActionBase):
-    _supports_check_mode = True
-    _supports_async = False
-    _requires_connection = True
+class ActionModule(ProgressAction):
+    module_name = "hx_infra.llm.model_store_info"
+    deadline_s = 14400.0  # the module's own default
+    grace_s = 120.0  # the module ends by itself at its deadline, and has then to write its result
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
-        if arguments.get("verify", "none") == "none":  # over in a moment: no job is worth it
-            found = self._execute_module(
-                module_name=MODULE, module_args=arguments, task_vars=task_vars
-            )
-        else:
-            deadline_s = read_deadline(arguments, DEADLINE_S)
-            found = run_with_progress(
-                self, MODULE, arguments, task_vars or {}, deadline_s=deadline_s + GRACE_S
-            )
-        result.update(found)
-        return result
+    def _takes_long(self, arguments: dict[str, Any]) -> bool:
+        return arguments.get("verify", "none") != "none"  # else it is over in a moment

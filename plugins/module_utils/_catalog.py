@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_decide import (
     Decision,
-    decide,
     why_pull,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_offer import Offers
@@ -31,6 +30,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_prune import
     partial_steps,
     remove_steps,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_staging import decisions
 from ansible_collections.hx_infra.llm.plugins.module_utils._env_file import human_size
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import (
@@ -42,12 +42,14 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import 
 
 
 def to_look_up(declaration: Declaration, store: Store) -> list[Wanted]:
-    """List the models that the sources have to be asked about."""
-    return [
-        item
-        for item in declaration.wanted
-        if why_pull(item, store) or (item.update and not item.pin)
-    ]
+    """List the models that the sources have to be asked about.
+
+    One by whose name another one is pulled comes along, so that it is asked about as well.
+    """
+    wanted = declaration.wanted
+    asked = [item for item in wanted if why_pull(item, store) or (item.update and not item.pin)]
+    keys = {key for item in asked for key in (item.name.key, item.source.key)}
+    return [item for item in wanted if item.name.key in keys]
 
 
 def to_hash(declaration: Declaration, store: Store, offers: Offers) -> list[str]:
@@ -56,8 +58,8 @@ def to_hash(declaration: Declaration, store: Store, offers: Offers) -> list[str]
     Downloads would find them in place and take them as they are, since an engine verifies only
     what it has just downloaded; or one of the same digest is set aside.
     """
-    decisions = (decide(item, store, offers) for item in declaration.wanted)
-    layers = (layer for decision in decisions if decision.downloads for layer in decision.layers)
+    decided = decisions(declaration, store, offers).values()
+    layers = (layer for decision in decided if decision.downloads for layer in decision.layers)
     found = {layer.digest for layer in layers if store.blob_state(layer) == PRESENT}
     return sorted(found | (set(store.aside) & set(store.blobs)))
 
@@ -81,15 +83,15 @@ def check_space(plan: Plan, reserve_bytes: int, free: int, path: str) -> None:
 
 def make_plan(declaration: Declaration, store: Store, offers: Offers, moment: Moment) -> Plan:
     """Compare what is declared with what is there and with what the sources offer."""
-    decisions = {item.name.key: decide(item, store, offers) for item in declaration.wanted}
-    picture = Picture(declaration, store, moment, decisions)
+    decided = decisions(declaration, store, offers)
+    picture = Picture(declaration, store, moment, decided)
     removals, late_removals, freed = remove_steps(picture)
     orphans, replaced, kept_orphans = orphan_steps(picture, freed)
     partials, late_partials, kept_partials = partial_steps(picture)
     asides, late_asides = aside_steps(picture)
     planned: set[str] = set()
-    models = [_model_step(decision, picture, planned) for decision in decisions.values()]
-    known = {*decisions, *picture.removed, *(model.name.key for model in picture.kept_versions)}
+    models = [_model_step(decision, picture, planned) for decision in decided.values()]
+    known = {*decided, *picture.removed, *(model.name.key for model in picture.kept_versions)}
     return Plan(
         [
             *asides,
@@ -106,7 +108,7 @@ def make_plan(declaration: Declaration, store: Store, offers: Offers, moment: Mo
         kept_partials=kept_partials,
         orphans=kept_orphans,
         kept_versions=picture.kept_versions,
-        unasked=[str(found.item.name) for found in decisions.values() if found.unasked],
+        unasked=[str(found.item.name) for found in decided.values() if found.unasked],
         parallel=declaration.parallel,
     )
 

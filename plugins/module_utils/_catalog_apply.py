@@ -34,6 +34,10 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import 
     Plan,
     Step,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_staging import (
+    same_name,
+    why_kept,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import (
@@ -160,9 +164,13 @@ class Executor:
 
     def _remove(self, step: Step) -> None:
         name = parse_name(step.target)
-        if name.key in self.store.models:
-            self.tools.engine.delete(self.store.models[name.key].name)
-            return
+        if step.keeper:
+            now = self.tools.checker.read_store()
+            why = why_kept(name, parse_name(step.keeper), now)
+            if why:
+                raise HostError(f"{step.target} was kept: {why}.")
+        for model in same_name(self.store, name.key):
+            self.tools.engine.delete(model.name)
         for path in self.store.corrupt:  # the engine can't remove what it can't read
             if path.lower() == name.manifest.lower():
                 _unlink(self._path(path))

@@ -144,7 +144,7 @@ class Aside:
         """Open the blobs and the place for the bad ones; say what failed when something does."""
         try:
             with (
-                Folder.below(self._root, BLOBS, (None, None)) as blobs,
+                Folder.below(self._root, BLOBS, (None, None), make=True) as blobs,
                 Folder.below(self._root, ASIDE, (None, None), make=True) as aside,
             ):
                 yield blobs, aside

@@ -15,6 +15,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import 
     PRESENT,
     Layer,
     Store,
+    StoredFile,
     resumable,
     unique,
 )
@@ -22,7 +23,18 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import 
 
 def new_bytes(before: Store, after: Store, layers: Iterable[Layer]) -> int:
     """Count what came of some blobs, finished or not, without what an earlier run had left."""
-    return sum(max(0, _held(after, layer) - _held(before, layer)) for layer in unique(layers))
+    return sum(_came(before, after, layer) for layer in unique(layers))
+
+
+def begun(before: Store, blob: StoredFile) -> int:
+    """Count what an earlier run had left of a blob that is whole now.
+
+    A copy gets the blob's name when it is whole. A pull doesn't go on from it, and downloads all.
+    """
+    copies = [file for file in before.incoming if file.digest == blob.digest]
+    if any(file.inode == blob.inode for file in copies):
+        return resumable(copies)
+    return before.resumable(blob.digest)
 
 
 def still_to_come(store: Store, layers: Iterable[Layer], kind: str = "") -> int:
@@ -46,6 +58,12 @@ def lacking_space(left: int, free: int, reserve: int) -> str:
         f"{human_size(left)} would have to come, {human_size(free)} are free on the store's disk "
         f"and {human_size(reserve)} must stay free"
     )
+
+
+def _came(before: Store, after: Store, layer: Layer) -> int:
+    if after.blob_state(layer) == PRESENT != before.blob_state(layer):
+        return max(0, layer.size - begun(before, after.blobs[layer.digest]))
+    return max(0, _held(after, layer) - _held(before, layer))
 
 
 def _held(store: Store, layer: Layer) -> int:

@@ -49,7 +49,7 @@ class Decision:
         size: the sum of their sizes as its manifest counts them; None when it isn't known.
         unasked: whether its registry was to say if the tag moved, and couldn't.
         unknown: whether blobs may be wanted that nobody can name now: a source gives no answer, or
-            one that only its download will show.
+            one that only its download will show, or nothing may be brought from it yet.
     """
 
     item: Wanted
@@ -100,7 +100,7 @@ def decide(item: Wanted, store: Store, offers: Offers) -> Decision:
     if not usable:
         digest = model.digest if model else ""
         text = f"{reason}, and no source can give it: {_why_not(item, found)}"
-        unknown = not found or any(not offer.reachable for offer in found)
+        unknown = not found or any(offer.blocked or not offer.reachable for offer in found)
         return Decision(item, UNAVAILABLE, text, model, digest, unknown=unknown)
     action = REPULL if model else (REPAIR if store.corrupt_reason(item.name) else PULL)
     return _download(item, action, reason, model, usable)
@@ -110,14 +110,17 @@ def usable_offers(pin: str, offers: Sequence[Offer]) -> tuple[Offer, ...]:
     """Return the offers that lead to the wanted version, in their order.
 
     A pin says which that is. Without one a registry does, since it is the truth about a tag; and
-    where none tells, the first source that has the model.
+    where none tells, the first source that has the model. A blocked offer tells, and gives nothing.
     """
     usable = [offer for offer in offers if offer.usable]
     if pin:
-        return tuple(offer for offer in usable if _meets(offer, pin))
-    known = [offer for offer in usable if offer.remote]
-    truth = next((offer for offer in known if offer.kind == REGISTRY), known[0] if known else None)
-    return tuple(offer for offer in usable if truth is None or _same(offer, truth))
+        right = [offer for offer in usable if _meets(offer, pin)]
+    else:
+        known = [offer for offer in usable if offer.remote]
+        registries = [offer for offer in known if offer.kind == REGISTRY]
+        truth = next(iter(registries or known), None)
+        right = [offer for offer in usable if truth is None or _same(offer, truth)]
+    return tuple(offer for offer in right if not offer.blocked)
 
 
 def given_digest(offer: Offer, pin: str = "") -> str:
@@ -157,8 +160,11 @@ def _whole(item: Wanted, model: StoredModel, offers: Sequence[Offer]) -> Decisio
     }:
         return adopt
     who = "the registry" if telling.kind == REGISTRY else telling.source
-    text = f"{who} has {given_digest(telling)[:SHORT]}"
-    return _download(item, UPDATE, text, model, usable_offers("", offers))
+    text, usable = f"{who} has {given_digest(telling)[:SHORT]}", usable_offers("", offers)
+    if not usable:
+        text = f"{text}, and no source can give it: {_why_not(item, offers)}"
+        return Decision(item, UNAVAILABLE, text, model, model.digest, unknown=True)
+    return _download(item, UPDATE, text, model, usable)
 
 
 def _download(
@@ -182,6 +188,8 @@ def _problem(offer: Offer, pin: str) -> str:
     """Say why an offer doesn't help; a model that is there is of another version than the pin."""
     if offer.problem:
         return f"{offer.source}: {offer.problem}"
+    if offer.blocked and _meets(offer, pin):
+        return f"{offer.source}: {offer.blocked}"
     if offer.remote is None:
         return f"{offer.source}: it gives its models to the engine's own login only"
     has = given_digest(offer, pin)[:SHORT]

@@ -27,6 +27,8 @@ class Offer:
             the registry wants the engine's own login, so that only a pull can tell.
         problem: why it can't be had there, as a part of a sentence.
         reachable: False when the source gave no answer at all.
+        blocked: why nothing may be brought from there although it can give the model, as a part of
+            a sentence.
     """
 
     source: str
@@ -34,6 +36,7 @@ class Offer:
     remote: Remote | None = None
     problem: str = ""
     reachable: bool = True
+    blocked: str = ""
 
     @property
     def usable(self) -> bool:

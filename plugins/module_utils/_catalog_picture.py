@@ -14,16 +14,17 @@ from functools import cached_property
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_decide import Decision
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_offer import REGISTRY
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import (
-    PREVIOUS_SUFFIX,
     REPAIR,
     UNAVAILABLE,
     Declaration,
     Moment,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import (
-    ModelName,
-    manifest_name,
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_staging import (
+    Leftover,
+    leftover,
+    previous_of,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import manifest_name
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import (
     MANIFESTS,
     PRESENT,
@@ -41,6 +42,7 @@ class Picture:
     Attributes:
         decisions: what is to be done about the declared models, by the key of their names.
         removed: the models that go, with the reason, by the key of their names.
+        leftovers: those of them that interrupted pulls left, by the key of their names.
         needed: the blobs of all downloads by digest.
         bringers: the download that brings a blob which isn't there, or isn't good, by digest.
         pullable: the blobs that the engine may have to download.
@@ -53,6 +55,7 @@ class Picture:
     moment: Moment
     decisions: Mapping[str, Decision]
     removed: dict[str, tuple[StoredModel, str]] = field(default_factory=dict)
+    leftovers: dict[str, Leftover] = field(default_factory=dict)
     kept_versions: list[StoredModel] = field(default_factory=list)
     needed: dict[str, Layer] = field(default_factory=dict)
     bringers: dict[str, Decision] = field(default_factory=dict)
@@ -75,9 +78,9 @@ class Picture:
     def staying(self) -> set[str]:
         """The digests that manifests refer to which neither go nor are replaced."""
         gone = {key for key, decision in self.decisions.items() if decision.downloads}
-        gone |= set(self.removed)
         kept = [model for key, model in self.store.models.items() if key not in gone]
-        return self.store.referenced((*kept, *self.store.twins))
+        kept = [model for model in (*kept, *self.store.twins) if model.name.key not in self.removed]
+        return self.store.referenced(kept)
 
     @cached_property
     def unreadable(self) -> bool:
@@ -86,8 +89,7 @@ class Picture:
             name = manifest_name(path[len(MANIFESTS) + 1 :])
             key = name.key if name else ""
             decision = self.decisions.get(key)
-            settled = key in self.removed or (decision and decision.action == REPAIR)
-            if not settled or key in self.store.models:  # a twin of it is what is dealt with
+            if key not in self.removed and not (decision and decision.action == REPAIR):
                 return True
         return False
 
@@ -131,30 +133,21 @@ def _choose_removals(picture: Picture) -> None:
         if name:
             present.setdefault(name.key, StoredModel(name, "", (), path))
     declared, forbidden = set(picture.decisions), declaration.forbidden_keys
-    staged = {
-        decision.item.source.key
-        for decision in picture.decisions.values()
-        if decision.action != UNAVAILABLE  # what it left may be all that there is of the model
-    }
+    pulled: dict[str, list[Decision]] = {}
+    for decision in picture.decisions.values():
+        pulled.setdefault(decision.item.source.key, []).append(decision)
     for key, model in sorted(present.items()):
         if key in declared:
             continue
         if key in forbidden:
             picture.removed[key] = (model, "it is forbidden")
-        elif key in staged:
-            picture.removed[key] = (model, "an interrupted pull left it")
         elif previous_of(model.name) in declared:
             picture.kept_versions.append(model)
+        elif key in pulled and (left := leftover(model.name, pulled[key], store, picture.bringers)):
+            picture.removed[key] = (model, "an interrupted pull left it")
+            picture.leftovers[key] = left
         elif declaration.exclusive:
             picture.removed[key] = (model, "it is not declared")
-
-
-def previous_of(name: ModelName) -> str:
-    """Return the key of the model that a name keeps an earlier version of; else nothing."""
-    tag = name.tag.lower()
-    if not tag.endswith(PREVIOUS_SUFFIX):
-        return ""
-    return name._replace(tag=tag[: -len(PREVIOUS_SUFFIX)]).key
 
 
 def by_digest(files: Iterable[StoredFile]) -> dict[str, list[StoredFile]]:

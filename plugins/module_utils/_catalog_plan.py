@@ -100,6 +100,8 @@ class Step:
         model_size: the sum of their sizes; None when it isn't known.
         after: the digests of blobs that have to be in place before the file may go. Without them,
             a set-aside blob goes only while no manifest refers to it.
+        keeper: the declared model that has to be whole, with the same blobs, before a model goes
+            that an interrupted pull left.
     """
 
     action: str
@@ -115,6 +117,7 @@ class Step:
     layers: tuple[Layer, ...] = ()
     model_size: int | None = None
     after: tuple[str, ...] = ()
+    keeper: str = ""
 
     @property
     def downloads(self) -> bool:
@@ -223,6 +226,9 @@ def read_declaration(params: Mapping[str, Any]) -> Declaration:
     for name in forbidden:
         if name.key in keys:
             raise HostError(f"{name} is both declared and forbidden.", "Decide for one of them.")
+    by_key = {item.name.key: item for item in wanted}
+    for item in wanted:
+        _check_source(item, by_key.get(item.source.key, item))
     return Declaration(
         wanted=wanted,
         forbidden=forbidden,
@@ -245,6 +251,18 @@ def _read_wanted(entry: Mapping[str, Any], params: Mapping[str, Any]) -> Wanted:
         insecure = insecure or bool(params.get("registry_insecure"))
     pin = read_pin(entry.get("digest") or "")
     return Wanted(name, source, pin, insecure, bool(entry.get("update")))
+
+
+def _check_source(item: Wanted, other: Wanted) -> None:
+    """Refuse to pull a model by the name of another one that has to be something else."""
+    if other is item or not (other.pin or other.source.key != other.name.key):
+        return
+    why = f"has the pin {other.pin[:SHORT]}" if other.pin else f"comes from {other.source}"
+    raise HostError(
+        f"{item.name} is pulled by the name {item.source}, and the declared model {other.name}, "
+        f"which {why}, would be replaced by that.",
+        f"Give {item.name} another source, or {other.name} neither a digest nor a source.",
+    )
 
 
 _VERBS = {

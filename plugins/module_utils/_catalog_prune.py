@@ -20,6 +20,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import 
     RESTORE,
     Step,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_staging import same_name
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import (
     PRESENT,
     Layer,
@@ -31,7 +32,8 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import 
 def remove_steps(picture: Picture) -> tuple[list[Step], list[Step], set[str]]:
     """Plan removals: those for the beginning, those for the end, and which blobs they free.
 
-    Those that share blobs with a download come after it, so that it finds them.
+    Those that share blobs with a download come after it, so that it finds them; but not what is
+    left of a pull whose declared model is whole, since that one has all of its blobs.
     """
     store, needed = picture.store, picture.needed
     early: list[Step] = []
@@ -40,15 +42,27 @@ def remove_steps(picture: Picture) -> tuple[list[Step], list[Step], set[str]]:
     users = Counter(
         digest for model in (*store.models.values(), *store.twins) for digest in _refs(model)
     )
-    shares = {
-        key: not _refs(model).isdisjoint(needed) for key, (model, _why) in picture.removed.items()
+    manifests = {key: same_name(store, key) for key in picture.removed}
+    refs = {key: set().union(*map(_refs, found)) for key, found in manifests.items()}
+    left = picture.leftovers
+    waits = {
+        key: left[key].coming if key in left else not refs[key].isdisjoint(needed) for key in refs
     }
-    for key in sorted(picture.removed, key=lambda key: (shares[key], key)):
+    coming = {key: found for key, found in picture.decisions.items() if found.downloads}
+    replaced = [store.models[key] for key in coming if key in store.models]
+    for key in {found.item.source.key for found in coming.values() if found.by_engine}:
+        if waits.get(key):  # nothing but the name is left of it when a pull has gone by that
+            replaced += manifests.pop(key)
+            refs[key] = set()
+    for key in sorted(picture.removed, key=lambda key: (waits[key], key)):
         model, reason = picture.removed[key]
-        users.subtract(_refs(model))
+        while waits[key] and replaced:  # by then they have their new blobs
+            users.subtract(_refs(replaced.pop()))
+        for manifest in manifests.get(key, ()):
+            users.subtract(_refs(manifest))
         gone = [
             store.blobs[digest]
-            for digest in _refs(model)
+            for digest in refs[key]
             if users[digest] <= 0 and digest not in needed and digest in store.blobs
         ]
         freed = sum(file.held for file in gone)
@@ -62,8 +76,9 @@ def remove_steps(picture: Picture) -> tuple[list[Step], list[Step], set[str]]:
             model.digest,
             frees=tuple(sorted(file.path for file in gone)),
             freed=freed,
+            keeper=str(left[key].keeper) if key in left else "",
         )
-        (late if shares[key] else early).append(step)
+        (late if waits[key] else early).append(step)
     return early, late, freed_blobs
 
 

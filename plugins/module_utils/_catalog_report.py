@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_bring import Outcome
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_bytes import begun
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import (
     DISCARD,
     REMOVE,
@@ -39,8 +40,15 @@ def entries(store: Store, declaration: Declaration) -> list[Entry]:
 
 
 def predicted(plan: Plan, store: Store, declaration: Declaration) -> list[Entry]:
-    """List the models that the store will have when the plan was carried out."""
+    """List the models that the store will have when the plan was carried out.
+
+    What a download brings makes other models whole, too.
+    """
     found = _found(store, declaration)
+    brought = {layer.digest for step in plan.pulls for layer in step.layers}
+    for key, model in store.models.items():
+        lacking = {layer.digest for layer, _state in store.defects(model)}
+        found[key]["complete"] = lacking <= brought
     for step in plan.steps:
         if step.action == REMOVE:
             found.pop(parse_name(step.target).key, None)
@@ -123,18 +131,12 @@ def environment(after: Sequence[Entry], kept: Iterable[StoredModel] = ()) -> lis
 
 def freed(before: Store, after: Store) -> dict[str, int]:
     """Count the files that are gone; a finished download isn't, and neither is what moved back."""
-    left = {(file.path, file.inode, file.size) for file in _files(after)}
-    finished = {
-        file.digest
-        for file in (*_unfinished(before), *before.aside.values())
-        if file.digest in after.blobs and after.blobs[file.digest].inode == file.inode
-    }
-    blobs = {file.path for file in before.blobs.values()}
+    left = {(file.path, *_identity(file)) for file in _files(after)}
+    finished = _finished(before, after)
     gone = [
         file
         for file in _files(before)
-        if (file.path, file.inode, file.size) not in left
-        and (file.path in blobs or file.digest not in finished)
+        if (file.path, *_identity(file)) not in left and file.path not in finished
     ]
     return {
         "reclaimed_bytes": sum(file.held for file in gone),
@@ -157,17 +159,14 @@ def to_be_freed(plan: Plan, store: Store) -> dict[str, int]:
 def downloaded(before: Store, after: Store) -> int:
     """Return the bytes of the blobs that are new, without what an earlier pull had left."""
     had = {(file.path, file.size) for file in before.blobs.values()}
-    moved = {
-        (file.digest, file.inode, file.size)
-        for file in (*before.blobs.values(), *before.aside.values())
-    }
+    moved = {_identity(file) for file in (*before.blobs.values(), *before.aside.values())}
     new = [
         file
         for file in after.blobs.values()
         if ((file.path, file.size) not in had or before.blobs[file.digest].bad)
-        and (file.digest, file.inode, file.size) not in moved
+        and _identity(file) not in moved
     ]
-    return sum(max(0, blob.size - before.resumable(blob.digest, copies=True)) for blob in new)
+    return sum(max(0, blob.size - begun(before, blob)) for blob in new)
 
 
 def diff_text(
@@ -184,6 +183,25 @@ def diff_text(
         lines.append(f"{len(partials)} files of partial downloads, {held}")
     lines += [f"{file.path}, {human_size(file.held)}" for file in aside]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _finished(before: Store, after: Store) -> set[str]:
+    """Return the paths of the files that have become blobs; damaged ones never do."""
+    found: set[str] = set()
+    for group in (before.partials, before.incoming, before.aside.values()):
+        damaged = {file.digest for file in group if file.damaged}
+        done = {
+            file.digest
+            for file in group
+            if file.digest in after.blobs and after.blobs[file.digest].inode == file.inode
+        }
+        found |= {file.path for file in group if file.digest in done - damaged}
+    return found
+
+
+def _identity(file: StoredFile) -> tuple[Any, ...]:
+    """Tell a file from a later one, which may get the inode of one that is gone."""
+    return file.digest, file.inode, file.size, file.mtime_ns
 
 
 def _files(store: Store) -> list[StoredFile]:

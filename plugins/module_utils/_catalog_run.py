@@ -98,8 +98,10 @@ class _Run:
         self.sources: list[Source] = make_sources(
             params["sources"],
             writer=StoreWriter(self.root),
-            registry=EnginePull(io.api, declaration, io.progress),
+            registry=EnginePull(io.api, declaration, io.progress, self.checker.read_store),
             http=io.registry,
+            watch=io.watch,
+            tell=lambda item, note: io.progress.update(item, "asking", note=note),
         )
 
     def go(self, result: dict[str, Any]) -> None:
@@ -162,7 +164,10 @@ class _Run:
         offers = {}
         for item in catalog.to_look_up(self.declaration, store):
             self.io.watch.check(f"asking the sources for {item.name}")
-            offers[item.name.key] = [source.offer(item) for source in self.sources]
+            try:
+                offers[item.name.key] = [source.offer(item) for source in self.sources]
+            finally:
+                self.io.progress.end(str(item.name))
         return offers
 
     def _apply(self, plan: words.Plan, store: Store, offers: Offers) -> list[Outcome]:

@@ -114,11 +114,16 @@ def interrupts(actions: Sequence[Mapping[str, Any]]) -> bool:
     return any(item["action"] == "restart" for item in actions)
 
 
+def waiting(reason: str, wait_s: float) -> str:
+    """Return the words for what something planned has to wait for."""
+    return f"waits at most {wait_s:.0f} s because {reason}"
+
+
 def postponed(
     actions: Sequence[Mapping[str, Any]], reason: str, wait_s: float
 ) -> list[dict[str, Any]]:
     """Return a plan that says what its restart has to wait for."""
-    waits = f" (waits at most {wait_s:.0f} s because {reason})"
+    waits = f" ({waiting(reason, wait_s)})"
     return [
         {**item, "say": item["say"] + waits} if item["action"] == "restart" else dict(item)
         for item in actions

@@ -24,6 +24,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._haproxy_stat import 
     with_ports,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._journal import Journal, RunLock
+from ansible_collections.hx_infra.llm.plugins.module_utils._timestamp import utc
 
 LOCK_WAIT_S = 60.0  # another run holds it for a few commands only, never while it waits
 _PAUSE_S = 0.1
@@ -95,7 +96,7 @@ class DrainNotes:
 
     def add(self, targets: Iterable[str], owner: str) -> None:
         """Note an owner for some servers, in place of any other."""
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        since = utc(time.time())
         notes = {target: {"owner": owner, "since": since} for target in targets}
         self._journal.write({"servers": {**self.read(), **notes}})
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to hx_infra.llm: may change without notice.
 
-"""Whether a model store is being filled at this moment, so that its engine must not be restarted.
+"""Whether a model store is being filled at this moment, so that its engine must not be stopped.
 
 A restart breaks a download off, and servers before 0.21 delete what there is of it when they
 start.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._env_file import human_size
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
@@ -28,12 +29,11 @@ POLL_S = 1.0
 FRESH_S = 60.0  # where open files can't be seen, a file that changed within a minute counts
 _SHOWN = 3
 
+Inodes = Callable[[], "tuple[set[tuple[int, int]], bool]"]
+
 
 def pulls_going_on(
-    root: str,
-    *,
-    inodes: Callable[[], tuple[set[tuple[int, int]], bool]] = open_inodes,
-    now: Callable[[], float] = time.time,
+    root: str, *, inodes: Inodes = open_inodes, now: Callable[[], float] = time.time
 ) -> list[str]:
     """Say what is filling a store, one sentence part each; empty when nothing does.
 
@@ -45,14 +45,33 @@ def pulls_going_on(
     Raises:
         HostError: the store or its lock can't be looked at.
     """
+    return [*runs_going_on(root), *downloads_going_on(root, inodes=inodes, now=now)]
+
+
+def runs_going_on(root: str) -> list[str]:
+    """Say which other run works on a store, as a sentence part; empty when none does.
+
+    Raises:
+        HostError: the lock can't be looked at.
+    """
+    holder = held(root) if os.path.isdir(root) else ""
+    return [f"{holder} holds the store {root}"] if holder else []
+
+
+def downloads_going_on(
+    root: str, *, inodes: Inodes = open_inodes, now: Callable[[], float] = time.time
+) -> list[str]:
+    """Say which downloads are writing into a store; arguments as of :func:`pulls_going_on`.
+
+    Raises:
+        HostError: the store can't be looked at.
+    """
     if not os.path.isdir(root):
         return []
-    holder = held(root)
-    found = [f"{holder} holds the store {root}"] if holder else []
     store = read_store(root)
     files = [*store.partials, *store.incoming]
     if not files:
-        return found
+        return []
     opened, complete = inodes()
     fresh = now() - FRESH_S
     live = {
@@ -60,7 +79,7 @@ def pulls_going_on(
         for file in reversed(files)  # of a download's files the first stands for all
         if file.inode in opened or (not complete and file.mtime > fresh)
     }
-    return [*found, *(_download(root, live[digest]) for digest in sorted(live))]
+    return [_download(root, live[digest]) for digest in sorted(live)]
 
 
 def _download(root: str, file: StoredFile) -> str:
@@ -90,18 +109,37 @@ def wait_for_pulls(
         pause(min(POLL_S, wait_s - waited))
 
 
-def refusal(unit: str, verb: str, going_on: Sequence[str], waited_s: float) -> HostError:
-    """Return the error for a unit that isn't restarted or stopped because of a download.
+def outwait(what: str, verb: str, root: str, wait_s: float, result: dict[str, Any]) -> None:
+    """Wait until nothing fills a store any more, or refuse what has to wait for that.
 
     Args:
-        unit: the unit's name.
-        verb: what was to be done with it, ``restarted`` or ``stopped``.
+        what: what has to wait, for the message.
+        verb: what is done with it then.
+        root: the store.
+        wait_s: how long, in seconds; with 0 it is refused at once.
+        result: a module's; gets the seconds as ``waited_s``, also when it is refused.
+
+    Raises:
+        HostError: something still fills it.
+    """
+    going_on, waited = wait_for_pulls(root, wait_s)
+    result["waited_s"] = round(waited, 1)
+    if going_on:
+        raise refusal(what, verb, going_on, waited)
+
+
+def refusal(what: str, verb: str, going_on: Sequence[str], waited_s: float) -> HostError:
+    """Return the error for something that isn't done because of a download.
+
+    Args:
+        what: a unit, a store, or what was to be done.
+        verb: what was to be done with it: ``restarted``, ``moved``, ``begun``.
         going_on: what :func:`pulls_going_on` said.
         waited_s: how long was waited for its end.
     """
     waited = f" and had not ended after {waited_s:.0f} s" if waited_s >= 1 else ""
     return HostError(
-        f"{unit} was not {verb}: {several(going_on)}{waited}; wanted a store that nobody fills,"
+        f"{what} was not {verb}: {several(going_on)}{waited}; wanted a store that nobody fills,"
         f" because older servers delete unfinished downloads when they start.",
         "Let it end or end it yourself, then run again.",
     )

@@ -17,12 +17,13 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._copytree import Owne
 from ansible_collections.hx_infra.llm.plugins.module_utils._engine_unit import Runner
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._journal import Journal, RunLock
+from ansible_collections.hx_infra.llm.plugins.module_utils._open_files import open_inodes
 from ansible_collections.hx_infra.llm.plugins.module_utils._progress import ProgressWriter
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_guard import Inodes
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate import (
     Declared,
     Observed,
     Plan,
-    plan_relocation,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_copy import Outcome
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_observe import (
@@ -30,6 +31,11 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_observe imp
     find_obstacle,
     look_up_owner,
     observe,
+)
+from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_pulls import (
+    Patience,
+    StoreGuard,
+    settle,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_run import Relocation
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_service import (
@@ -40,11 +46,13 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_service imp
 
 @dataclass(frozen=True)
 class HostAccess:
-    """How the host is asked: commands, HTTP, and who is told of each step."""
+    """How the host is asked: commands, HTTP and open files; how to wait; who is told of a step."""
 
     command: Runner
     fetch: Fetch
     on_step: Callable[[str], None] = lambda _step: None
+    inodes: Inodes = open_inodes
+    pause: Callable[[float], None] = time.sleep
 
 
 def relocate(params: dict[str, Any], check_mode: bool, host: HostAccess) -> dict[str, Any]:
@@ -67,30 +75,43 @@ def relocate(params: dict[str, Any], check_mode: bool, host: HostAccess) -> dict
     lock = f"{params['journal_dir']}/relocate-{name}.lock"
     with RunLock(lock, f"the store {declared.target}", create=not check_mode):
         young = params["partial_minutes"] * 60.0
-        found = observe(declared, disk, host.command, journal.read(), young)
-        plan = plan_relocation(declared, found)
+        patience = Patience(params["pull_wait_s"], host.inodes, host.pause)
+
+        def look() -> Observed:
+            return observe(declared, disk, host.command, journal.read(), young)
+
+        settled = settle(declared, look, patience, check_mode)
+        found, plan = settled.found, settled.plan
         outcome = Outcome()
         if plan.steps and not check_mode:
-            relocation = Relocation(
-                declared,
-                plan,
-                found,
-                owner=_owner(declared),
-                service=_service(declared, params, host),
-                journal=journal,
-                progress=ProgressWriter(params["progress_file"]),
-                check_way=lambda: _check_way(declared),
-                stamp=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
-                on_step=host.on_step,
-            )
-            outcome = relocation.apply()
+            with StoreGuard(declared, patience) as guard:
+                guard.hold(plan.source or declared.target)
+                relocation = Relocation(
+                    declared,
+                    plan,
+                    found,
+                    owner=_owner(declared),
+                    service=_service(declared, params, host),
+                    guard=guard,
+                    journal=journal,
+                    progress=ProgressWriter(params["progress_file"]),
+                    check_way=lambda: _check_way(declared),
+                    stamp=time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()),
+                    on_step=host.on_step,
+                )
+                outcome = relocation.apply()
         elif not check_mode:
             journal.remove()  # a run was killed after its last step
     store_now = declared.target
     if check_mode:
         tree = found.trees.get(plan.source or declared.target)
         store_now = tree.at if tree is not None else declared.target
-    return {**_result(plan, found, outcome), "store_now": store_now}
+    return {
+        **_result(plan, found, outcome),
+        "store_now": store_now,
+        "waits_for": settled.waits_for,
+        "waited_s": settled.waited_s,
+    }
 
 
 def _declared(params: dict[str, Any]) -> Declared:

@@ -53,6 +53,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_copy import
     StagedCopy,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_observe import STAGING
+from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_pulls import StoreGuard
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_service import Service
 
 
@@ -65,6 +66,7 @@ class Relocation:
         found: what the plan was made from.
         owner: numeric owner of the store.
         service: the engine's unit.
+        guard: keeps others from the store.
         journal: where to note each step.
         progress: where to report how far the copy is.
         check_way: raises when the service's account cannot reach the store.
@@ -80,6 +82,7 @@ class Relocation:
         *,
         owner: Ownership,
         service: Service,
+        guard: StoreGuard,
         journal: Journal,
         progress: ProgressWriter,
         check_way: Callable[[], None],
@@ -92,6 +95,7 @@ class Relocation:
         self._found = found
         self._owner = owner
         self._service = service
+        self._guard = guard
         self._journal = journal
         self._check_way = check_way
         self._stamp = stamp
@@ -204,6 +208,7 @@ class Relocation:
 
     def _switch_guarded(self) -> None:
         """Quiesce, copy the rest, commit; on a failure the engine runs on the old store again."""
+        self._guard.check_unfilled(self._plan.source)
         try:
             if self._plan.of("stop"):
                 with self._timed("stop"):
@@ -239,6 +244,7 @@ class Relocation:
             rename_with_link(source, target)
             return
         self._step("place")
+        self._guard.hold(self._staging)
         self._copy.unseal()
         place_copy(self._staging, target)
         self._step("switch")

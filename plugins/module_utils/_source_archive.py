@@ -17,18 +17,22 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_offer import ARCHIVE, Offer
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import Wanted
+from ansible_collections.hx_infra.llm.plugins.module_utils._env_file import human_size
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._model_archive_format import (
     FormatError,
     Packed,
 )
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import Watch
 from ansible_collections.hx_infra.llm.plugins.module_utils._registry import Remote
 from ansible_collections.hx_infra.llm.plugins.module_utils._source_archive_reader import Reader
 from ansible_collections.hx_infra.llm.plugins.module_utils._source_copy import (
     COPYING,
     Copying,
+    Tell,
     asking_again,
     remote_of,
+    tell_nobody,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._source_http import Client, Retries
 from ansible_collections.hx_infra.llm.plugins.module_utils._store_import import StoreWriter
@@ -44,6 +48,8 @@ class ArchiveSource:
         writer: writes into this host's store.
         ca_path: certificates to trust for HTTPS.
         retries: how patiently a web server is asked.
+        watch: when to give up.
+        tell: told the model that it is asked for, and what that waits for.
     """
 
     kind = ARCHIVE
@@ -57,11 +63,15 @@ class ArchiveSource:
         *,
         ca_path: str | None = None,
         retries: Retries = Retries(),  # noqa: B008 - frozen
+        watch: Watch | None = None,
+        tell: Tell = tell_nobody,
     ) -> None:
         self.label = f"{self.kind} {name}"
         self._checksum = checksum
         self._writer = writer
-        self._reader = Reader(place, Client("", ca_path, retries))
+        self._watch = watch or Watch()
+        self._tell = tell
+        self._reader = Reader(place, Client("", ca_path, retries, self._watch))
         self._lock = threading.Lock()
         self._models: Mapping[str, Packed] = {}
         self._looked: Offer | None = None
@@ -69,10 +79,14 @@ class ArchiveSource:
         self._spoilt = ""
 
     def offer(self, item: Wanted) -> Offer:
-        """Look into the index, which is read once."""
+        """Look into the index, which is read once.
+
+        Raises:
+            HostError: it is time to give up.
+        """
         with self._lock:
             if self._looked is None:
-                self._looked = self._look()
+                self._looked = self._look(str(item.name))
         packed = self._models.get(item.name.key)
         if packed:
             return Offer(self.label, self.kind, packed.remote)
@@ -98,14 +112,34 @@ class ArchiveSource:
         except HostError as error:
             raise HostError(f"{self.label}: {error.message}", error.remedy) from error
 
-    def _look(self) -> Offer:
+    def _look(self, name: str) -> Offer:
         """Read the index, and return what to say about a model that isn't in it."""
         problem, reachable = "it doesn't have it", True
+        watch, what = self._watch, f"reading the index of {self.label}"
+        until, got = watch.clock() + watch.stall_s, 0
+
+        def on_read(at: int) -> None:
+            nonlocal got
+            got = at
+            go_on(f"{what}, {human_size(at)} so far")
+
+        def on_trouble(trouble: str) -> None:
+            go_on(f"{self.label}: {asking_again(trouble)}")
+
+        def go_on(note: str) -> None:
+            watch.check(what)
+            if watch.clock() >= until:
+                raise HostError(
+                    f"its index isn't whole after {watch.stall_s:g} s, {got} bytes came"
+                )
+            self._tell(name, note)
+
         try:
-            self._models = self._reader.head()
+            self._models = self._reader.head(on_read, on_trouble)
         except FormatError as error:
             problem = f"it is no archive of models: {error}"
         except HostError as error:
+            watch.check(what)  # that isn't the archive's fault
             problem, reachable = f"it can't be read: {error.message.rstrip('.')}", False
         except OSError as error:
             problem, reachable = f"it can't be read: {error.strerror or error}", False

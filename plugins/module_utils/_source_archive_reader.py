@@ -36,16 +36,21 @@ class Reader:
         self._at: dict[str, tuple[int, int]] = {}
         self._version: tuple[int, ...] = ()
 
-    def head(self) -> dict[str, Packed]:
+    def head(self, on_read: Callable[[int], None], on_trouble: OnTrouble) -> dict[str, Packed]:
         """Return the models that the index lists, by the key of their name.
+
+        Args:
+            on_read: called with the bytes that have been read.
+            on_trouble: called before a web server is asked once more.
 
         Raises:
             FormatError: it is no archive of this collection.
-            HostError: its web server doesn't give it.
+            HostError: its web server doesn't give it, or one of those called fails.
             OSError: it can't be read.
         """
-        with contextlib.closing(self._bytes(0, _bear)) as content:
-            return self._scan(_Stream(content), _pass_by, _bear, head_only=True)
+        with contextlib.closing(self._bytes(0, on_trouble)) as content:
+            stream = _Stream(content, on_read)
+            return self._scan(stream, _pass_by, on_trouble, head_only=True)
 
     def scan(
         self, on_blob: OnBlob, on_read: Callable[[int], None], on_trouble: OnTrouble
@@ -135,10 +140,6 @@ class Reader:
 
 def _pass_by(_digest: str, _open_at: Callable[[int], Iterator[bytes]]) -> None:
     """Take no blob."""
-
-
-def _bear(_problem: str) -> None:
-    """Tell nobody."""
 
 
 class _Stream:

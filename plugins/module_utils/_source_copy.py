@@ -18,6 +18,11 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._registry import Remo
 from ansible_collections.hx_infra.llm.plugins.module_utils._store_import import StoreWriter
 
 COPYING, PLACING = "copying", "writing manifest"  # what on_progress is told
+Tell = Callable[[str, str], None]  # a model that is asked for, and what that waits for
+
+
+def tell_nobody(_name: str, _note: str) -> None:
+    """Keep to oneself what asking for a model waits for."""
 
 
 def remote_of(item: Wanted, offer: Offer) -> Remote:

@@ -6,7 +6,8 @@
 """Bytes of a peer or an archive over HTTP, taken up again where a connection broke.
 
 Peers and archives stand in the same network: no proxy is asked. What answers with an error of its
-own (5xx), or stops answering, is asked again; what says no is not.
+own (5xx), or stops answering, is asked again; what says no is not. One that is full says when to
+ask again, and is waited for.
 """
 
 from __future__ import annotations
@@ -14,38 +15,27 @@ from __future__ import annotations
 import http.client
 import re
 import socket
-import ssl
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._hub_http import Reply, follow
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import Watch
+from ansible_collections.hx_infra.llm.plugins.module_utils._source_connection import Pace, get
+from ansible_collections.hx_infra.llm.plugins.module_utils._source_retries import (
+    BusyError,
+    Patience,
+    Retries,
+)
+
+__all__ = ["CHUNK", "BusyError", "Client", "Patience", "RefusedError", "Retries"]
 
 CHUNK = 1024 * 1024
-LONGEST_WAIT_S = 30.0
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-
-
-@dataclass(frozen=True)
-class Retries:
-    """How patiently a source is asked.
-
-    Attributes:
-        tries: how often in a row without a single new byte before giving up.
-        stall_s: seconds without a byte after which a connection counts as broken.
-        connect_s: seconds that a server has to take a connection.
-        first_wait_s: the first pause; each further one is twice as long.
-        sleep: waits.
-    """
-
-    tries: int = 7
-    stall_s: float = 30.0
-    connect_s: float = 10.0
-    first_wait_s: float = 1.0
-    sleep: Callable[[float], None] = time.sleep
+TRANSFERS = "hx-transfers"  # what _store_server says with a 503
+_RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)")
+_NOTHING_AFTER = re.compile(r"bytes \*/(\d{1,18})")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_TAKEN = re.compile(r"[0-9]{1,6} of [0-9]{1,6}")
 
 
 class RefusedError(Exception):
@@ -59,17 +49,23 @@ class Client:
         token: goes to the origin that was asked, never to one that it redirects to.
         ca_path: a file of certificates to trust instead of the system's.
         retries: how patiently.
+        watch: when to give up altogether.
     """
 
-    def __init__(self, token: str, ca_path: str | None, retries: Retries) -> None:
+    def __init__(
+        self, token: str, ca_path: str | None, retries: Retries, watch: Watch | None = None
+    ) -> None:
         self._token = token
         self._ca_path = ca_path
         self._retries = retries
+        self._watch = watch or Watch()
+        self._pace = Pace(self._watch, retries.connect_s, retries.stall_s)
 
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Reply:
         """Send one request.
 
         Raises:
+            HostError: it is time to give up.
             OSError: there is no answer.
         """
         try:
@@ -83,9 +79,14 @@ class Client:
         """Return a small file.
 
         Raises:
+            HostError: it is time to give up.
             RefusedError: the answer is no, or is longer than the limit.
-            OSError: there is no answer, or none but an error of the server's own.
+            BusyError: the server is full.
+            OSError: there is no answer, or none but an error of the server's own, or not the whole
+                of one in time.
         """
+        within_s, clock = self._watch.stall_s, self._watch.clock
+        until = clock() + within_s
         reply = self.get(url)
         try:
             _check(reply)
@@ -95,6 +96,8 @@ class Client:
                 if not data:
                     return bytes(content)
                 content += data
+                if clock() >= until:
+                    raise OSError(f"no more than {len(content)} bytes came within {within_s:g} s")
             raise RefusedError(f"its answer is longer than {limit} bytes")
         finally:
             reply.close()
@@ -115,11 +118,13 @@ class Client:
             on_trouble: told why the server is asked once more, before a pause.
 
         Raises:
-            HostError: the server refuses, or too many connections in a row brought nothing.
+            HostError: the server refuses, or too many connections in a row brought nothing, or it
+                stays full, or it is time to give up.
         """
-        at, fruitless = offset, 0
+        at, patience = offset, Patience(self._retries, self._watch.stall_s)
         while size is None or at < size:
-            before, problem = at, ""
+            before = at
+            trouble: OSError
             try:
                 reply = self.get(url, {"Range": f"bytes={at}-"} if at else {})
                 try:
@@ -131,49 +136,33 @@ class Client:
                     reply.close()
                 if size is None or at >= size:
                     return
-                problem = "the connection was cut"
+                trouble = OSError("the connection was cut")
             except RefusedError as error:
                 raise HostError(f"{url}: {error}.") from error
-            except socket.timeout:  # a TimeoutError since Python 3.10
-                problem = f"stalled: nothing came for {self._retries.stall_s:.0f} s"
             except OSError as error:
-                problem = str(error) or repr(error)
-            fruitless = 1 if at > before else fruitless + 1
-            if fruitless >= self._retries.tries:
+                trouble = error
+            problem = self._said(trouble)
+            pause_s = patience.pause_s(trouble, came=at > before)
+            if pause_s is None:
                 total = "?" if size is None else size
                 raise HostError(
-                    f"{url}: {problem}, at {at} of {total} bytes, {fruitless} times in a row.",
+                    f"{url}: {problem}, at {at} of {total} bytes, {patience.spent}.",
                     "What has come is kept; the next run goes on from there.",
                 )
             on_trouble(problem)
-            self._retries.sleep(min(LONGEST_WAIT_S, self._retries.first_wait_s * 2**fruitless / 2))
+            self._retries.sleep(pause_s)
 
     def _once(self, url: str, headers: Mapping[str, str]) -> Reply:
-        parts = urlsplit(url)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection = self._connection(parts)
-        try:
-            connection.connect()
-            connection.sock.settimeout(self._retries.stall_s)
-            sent = {"Connection": "close", "User-Agent": "hx_infra.llm", **headers}
-            connection.request("GET", path, headers=sent)
-            answer = connection.getresponse()
-        except BaseException:
-            connection.close()
-            raise
-        found = {key.lower(): value for key, value in answer.getheaders()}
-        return Reply(answer.status, url, found, "", answer)
+        return get(url, headers, self._ca_path, self._pace)
 
-    def _connection(self, parts: Any) -> http.client.HTTPConnection:
-        host, port, timeout = parts.hostname or "", parts.port, self._retries.connect_s
-        if parts.scheme == "https":
-            context = ssl.create_default_context(cafile=self._ca_path or None)
-            return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
-        return http.client.HTTPConnection(host, port, timeout=timeout)
+    def _said(self, trouble: OSError) -> str:
+        if isinstance(trouble, socket.timeout):  # a TimeoutError since Python 3.10
+            return f"stalled: nothing came for {self._retries.stall_s:.0f} s"
+        return str(trouble) or repr(trouble)
 
 
 def _check(reply: Reply) -> None:
-    """Tell a good answer from a no and from a server's own trouble."""
+    """Tell a good answer from a no, from a server that is full, and from its own trouble."""
     if reply.status in (200, 206):
         return
     if reply.status == 401:
@@ -182,11 +171,20 @@ def _check(reply: Reply) -> None:
         raise RefusedError("it doesn't have it (404)")
     if reply.status < 500:
         raise RefusedError(f"it answers {reply.status}")
+    again = reply.headers.get("retry-after", "")
+    if reply.status == 503 and _SECONDS.fullmatch(again):
+        taken = reply.headers.get(TRANSFERS, "")
+        full = f"it is full, {taken} transfers are taken (503)"
+        raise BusyError(full if _TAKEN.fullmatch(taken) else "it is busy (503)", int(again))
     raise OSError(f"it answers {reply.status}")
 
 
 def _check_part(reply: Reply, at: int, size: int | None) -> int | None:
     """Make sure that the wanted bytes come, of a file of the wanted length; return its length."""
+    end = _NOTHING_AFTER.fullmatch(reply.headers.get("content-range", ""))
+    if reply.status == 416 and end:
+        wanted = f"some from {at} on" if size is None else str(size)
+        raise RefusedError(f"it offers {end.group(1)} bytes, wanted {wanted}")
     _check(reply)
     text = reply.headers.get("content-length", "")
     if reply.status == 206:
@@ -194,7 +192,7 @@ def _check_part(reply: Reply, at: int, size: int | None) -> int | None:
         if match is None or int(match.group(1)) != at:
             raise RefusedError(f"it doesn't give what was asked for, the bytes from {at} on")
         text = match.group(2)
-    if not text.isdigit() or reply.headers.get("content-encoding"):
+    if not _LENGTH.fullmatch(text) or reply.headers.get("content-encoding"):
         return size
     if size is not None and int(text) != size:
         raise RefusedError(f"it offers {text} bytes, wanted {size}")

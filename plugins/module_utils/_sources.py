@@ -19,7 +19,9 @@ from typing import Any, Protocol
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_offer import Offer
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import Wanted
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import Watch
 from ansible_collections.hx_infra.llm.plugins.module_utils._source_archive import ArchiveSource
+from ansible_collections.hx_infra.llm.plugins.module_utils._source_copy import Tell, tell_nobody
 from ansible_collections.hx_infra.llm.plugins.module_utils._source_http import Retries
 from ansible_collections.hx_infra.llm.plugins.module_utils._source_peer import PeerSource
 from ansible_collections.hx_infra.llm.plugins.module_utils._source_registry import (
@@ -48,7 +50,11 @@ class Source(Protocol):
     kind: str
 
     def offer(self, item: Wanted) -> Offer:
-        """Say what it has; a source that fails says so in the offer and raises nothing."""
+        """Say what it has; a source that fails says so in the offer.
+
+        Raises:
+            HostError: it is time to give up.
+        """
 
     def fetch(
         self, item: Wanted, offer: Offer, on_progress: Callable[[str, int, int], None]
@@ -72,6 +78,8 @@ def make_sources(
     registry: Pull,
     http: Http,
     retries: Retries = Retries(),  # noqa: B008 - frozen
+    watch: Watch | None = None,
+    tell: Tell = tell_nobody,
 ) -> list[Source]:
     """Read the option ``sources``, in its order; none stands for the registry alone.
 
@@ -81,19 +89,23 @@ def make_sources(
         registry: pulls a model through the engine.
         http: asks registries.
         retries: how often and how patiently peers and archives are asked again.
+        watch: when to give up on peers and archives, in whatever they do.
+        tell: told a model that peers and archives are asked for, and what that waits for.
 
     Raises:
         HostError: a declared source lacks something, or two of them have one name.
     """
+    watch = watch or Watch()
+    asked = {"retries": retries.under(watch), "watch": watch, "tell": tell}
     found: list[Source] = []
     for spec in specs or ({"type": REGISTRY},):
         kind = str(spec.get("type") or "")
         if kind == REGISTRY:
             source: Source = RegistrySource(http, registry)
         elif kind == PEER:
-            source = _peer(spec, writer, retries)
+            source = _peer(spec, writer, asked)
         elif kind == ARCHIVE:
-            source = _archive(spec, writer, retries)
+            source = _archive(spec, writer, asked)
         else:
             raise HostError(
                 f"a source is of the type {kind!r}, wanted {PEER}, {REGISTRY} or {ARCHIVE}."
@@ -115,17 +127,17 @@ def source_for(sources: Sequence[Source], label: str) -> Source:
     raise HostError(f"there is no source {label!r}.")
 
 
-def _peer(spec: Mapping[str, Any], writer: StoreWriter, retries: Retries) -> PeerSource:
+def _peer(spec: Mapping[str, Any], writer: StoreWriter, asked: dict[str, Any]) -> PeerSource:
     url, token = str(spec.get("url") or ""), str(spec.get("token") or "")
     name = str(spec.get("name") or url)
     if not url.startswith(("http://", "https://")):
         raise HostError(f"the peer {name!r} has the url {url!r}, wanted http://host:port.")
     if not token:
         raise HostError(f"the peer {name!r} has no token.", "Its server gives models to no other.")
-    return PeerSource(name, url, token, writer, ca_path=spec.get("ca_path"), retries=retries)
+    return PeerSource(name, url, token, writer, ca_path=spec.get("ca_path"), **asked)
 
 
-def _archive(spec: Mapping[str, Any], writer: StoreWriter, retries: Retries) -> ArchiveSource:
+def _archive(spec: Mapping[str, Any], writer: StoreWriter, asked: dict[str, Any]) -> ArchiveSource:
     path, url = str(spec.get("path") or ""), str(spec.get("url") or "")
     place = path or url
     if bool(path) == bool(url) or (url and not url.startswith(("http://", "https://"))):
@@ -146,5 +158,5 @@ def _archive(spec: Mapping[str, Any], writer: StoreWriter, retries: Retries) -> 
         checksum.group(1),
         writer,
         ca_path=spec.get("ca_path"),
-        retries=retries,
+        **asked,
     )

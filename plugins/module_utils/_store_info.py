@@ -10,7 +10,6 @@ Pure functions over a store that was read, each in time linear in its models and
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +27,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import 
     unique,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._store_access import Entry
+from ansible_collections.hx_infra.llm.plugins.module_utils._timestamp import utc
 
 Row = dict[str, Any]
 
@@ -294,13 +294,6 @@ class Inventory:
             "going_on": opened or (seen.active(item.files) and not ended),
             "models": self.users.get(item.digest, []),
         }
-
-
-def utc(moment: float | None) -> str:
-    """Write a moment as results do; empty when there is none."""
-    if moment is None:
-        return ""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
 def _downloads(partials: Iterable[StoredFile]) -> list[Download]:

@@ -7,6 +7,9 @@
 
 The kernel gives the lock back when its holder ends, however it ends. The file stays; what it
 says about a holder counts only while somebody holds the lock.
+
+A move locks the store's directory itself, of which all others who hold the store have a share. That
+lock goes along when the directory gets another name, and writes nothing into a store that is left.
 """
 
 from __future__ import annotations
@@ -17,16 +20,19 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import LOCK
 from ansible_collections.hx_infra.llm.plugins.module_utils._store_folder import Folder
+from ansible_collections.hx_infra.llm.plugins.module_utils._timestamp import utc
 
 _TRIES = 5  # somebody who only looks holds the lock for a moment
 _PAUSE_S = 0.1
 _MOST_BYTES = 4096
+_MOVE = "a move (model_store_relocate)"
+_UNKNOWN = "a process that has not said yet who it is"
 
 
 class StoreLock:
@@ -56,64 +62,80 @@ class StoreLock:
         self._purpose = purpose
         self._look_only = look_only
         self._pause = pause
-        self._stream: BinaryIO | None = None
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> StoreLock:
         """Take the lock."""
         if self._look_only:
             holder = held(self._root)
             if holder:
-                raise self._refusal(holder)
+                raise _refusal(self._root, holder)
         elif os.path.isdir(self._root):
-            self._take()
+            with contextlib.ExitStack() as taken:
+                self._take(taken)
+                self._held = taken.pop_all()
         return self
 
     def __exit__(self, *_unused: object) -> None:
         """Give the lock back."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        self._held.close()
 
-    def _take(self) -> None:
-        folder, name = os.path.split(LOCK)
-        try:
-            with Folder.below(self._root, folder, (None, None), make=True) as place:
-                stream = place.open_part(name)
-                place.make_like_the_store(stream.fileno())  # a run as its owner can go on with it
-        except OSError as error:
-            raise HostError(
-                f"the lock {os.path.join(self._root, LOCK)} can't be made: {error.strerror}.",
-                "Run as root, or as the account that owns the store.",
-            ) from error
-        try:
-            self._wait(stream.fileno())
-        except BaseException:
-            stream.close()
-            raise
-        self._stream = stream
+    def _take(self, taken: contextlib.ExitStack) -> None:
+        with _named(self._root, "made"):
+            directory = taken.enter_context(_opened(self._root, os.O_DIRECTORY))
+        if not _takes(directory, fcntl.LOCK_SH, self._root, self._pause):
+            raise _refusal(self._root, _MOVE)
+        with _named(self._root, "made"):
+            stream = taken.enter_context(self._file())
+        if not _takes(stream.fileno(), fcntl.LOCK_EX, self._root, self._pause):
+            raise _refusal(self._root, _describe(stream.fileno()))
         record = {
             "pid": os.getpid(),
             "host": platform.node(),
-            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "since": utc(time.time()),
             "purpose": self._purpose,
         }
         with contextlib.suppress(OSError):  # on a full disk it is held all the same
             stream.truncate(0)
             os.pwrite(stream.fileno(), json.dumps(record).encode() + b"\n", 0)
 
-    def _wait(self, descriptor: int) -> None:
-        for attempt in range(_TRIES):
-            if attempt:
-                self._pause(_PAUSE_S)
-            if _locks(descriptor, fcntl.LOCK_EX, self._root):
-                return
-        raise self._refusal(_describe(descriptor))
+    def _file(self) -> BinaryIO:
+        folder, name = os.path.split(LOCK)
+        with Folder.below(self._root, folder, (None, None), make=True) as place:
+            stream = place.open_part(name)
+            place.make_like_the_store(stream.fileno())  # a run as its owner can go on with it
+        return stream
 
-    def _refusal(self, holder: str) -> HostError:
-        return HostError(
-            f"another run works on the model store {self._root}: {holder}.",
-            "Nothing was done. Wait until it has ended, then run again.",
-        )
+
+class MoveLock:
+    """Hold a store that is moved, as a context manager. Nothing is written.
+
+    Args:
+        root: the store; it stays locked under whatever name it gets.
+        pause: waits some seconds.
+
+    Raises:
+        HostError: somebody else holds it; the message names the holder.
+    """
+
+    def __init__(self, root: str, *, pause: Callable[[float], None] = time.sleep) -> None:
+        self._root = root
+        self._pause = pause
+        self._held = contextlib.ExitStack()
+
+    def __enter__(self) -> MoveLock:
+        """Take the lock."""
+        with contextlib.ExitStack() as taken:
+            with _named(self._root, "read"):
+                directory = taken.enter_context(_opened(self._root, os.O_DIRECTORY))
+            if not _takes(directory, fcntl.LOCK_EX, self._root, self._pause):
+                raise _refusal(self._root, held(self._root) or _UNKNOWN)
+            self._held = taken.pop_all()
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        """Give the lock back."""
+        self._held.close()
 
 
 def held(root: str) -> str:
@@ -122,20 +144,54 @@ def held(root: str) -> str:
     Raises:
         HostError: the lock is there but can't be looked at.
     """
-    path = os.path.join(root, LOCK)
+    with _named(root, "read"):
+        try:
+            with _opened(root, os.O_DIRECTORY) as directory:
+                if not _locks(directory, fcntl.LOCK_SH, root):
+                    return _MOVE
+            with _opened(os.path.join(root, LOCK), os.O_NOFOLLOW) as file:
+                return "" if _locks(file, fcntl.LOCK_SH, root) else _describe(file)
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+
+
+@contextlib.contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    """Open what is to be locked, for reading."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as error:
-        raise HostError(
-            f"the lock {path} can't be read: {error.strerror}.",
-            "Run as root, or as the account that owns the store.",
-        ) from error
-    try:
-        return "" if _locks(descriptor, fcntl.LOCK_SH, root) else _describe(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _named(root: str, verb: str) -> Iterator[None]:
+    """Name the lock in an error that tells that it can't be made or read."""
+    try:
+        yield
+    except OSError as error:
+        raise HostError(
+            f"the lock {os.path.join(root, LOCK)} can't be {verb}: {error.strerror}.",
+            "Run as root, or as the account that owns the store.",
+        ) from error
+
+
+def _takes(descriptor: int, kind: int, root: str, pause: Callable[[float], None]) -> bool:
+    """Lock the open file, trying for a moment; say whether that was done."""
+    for attempt in range(_TRIES):
+        if attempt:
+            pause(_PAUSE_S)
+        if _locks(descriptor, kind, root):
+            return True
+    return False
+
+
+def _refusal(root: str, holder: str) -> HostError:
+    return HostError(
+        f"another run works on the model store {root}: {holder}.",
+        "Nothing was done. Wait until it has ended, then run again.",
+    )
 
 
 def _locks(descriptor: int, kind: int, root: str) -> bool:
@@ -162,6 +218,6 @@ def _describe(descriptor: int) -> str:
     with contextlib.suppress(OSError, ValueError):
         record = json.loads(os.pread(descriptor, _MOST_BYTES, 0))
     if not isinstance(record, dict) or not record.get("pid"):
-        return "a process that has not said yet who it is"
+        return _UNKNOWN
     purpose, since = record.get("purpose", "it"), record.get("since", "an unknown time")
     return f"{purpose} (pid {record['pid']} on {record.get('host', '?')}, since {since})"

@@ -18,12 +18,8 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._store_access import 
     usual_access,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._store_audit import Audit
-from ansible_collections.hx_infra.llm.plugins.module_utils._store_info import (
-    Inventory,
-    Row,
-    Seen,
-    utc,
-)
+from ansible_collections.hx_infra.llm.plugins.module_utils._store_info import Inventory, Row, Seen
+from ansible_collections.hx_infra.llm.plugins.module_utils._timestamp import utc
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import as_dicts
 
 LISTED = 100  # rows of a list in a summary

@@ -49,7 +49,7 @@ class Serving:
         allow: networks that may ask; empty for all.
         token: lets in.
         owner: user and group id that it runs as.
-        connections: how many are served at once.
+        connections: how many transfers there are at once.
         lifetime_s: after that it ends.
         python: the interpreter.
     """
@@ -147,7 +147,7 @@ def unit_command(serving: Serving, place: Place) -> list[str]:
         "LockPersonality": "yes",
         "MemoryDenyWriteExecute": "yes",
         "UMask": "0077",
-        "TasksMax": str(serving.connections + 16),
+        "TasksMax": str(serving.connections + _store_server.WAITING + 16),
         "Nice": "5",
     }
     if serving.allow:

@@ -14,13 +14,17 @@ It needs nothing but Python's standard library, since its text is run by itself 
 ``token_file`` a file with the token that each request has to bring.
 ``ready_file`` written when it listens: a JSON object with ``port`` and ``pid``.
 ``allow``      networks that may ask; an empty list stands for all.
-``connections`` how many are served at once; further ones are told to come back.
-``idle_s``     seconds without a byte after which a connection is closed.
+``connections`` how many transfers there are at once; further requests are told to come back.
+``idle_s``     seconds after which one who takes no byte of a transfer is hung up on.
+``head_s``     seconds within which a request has to be there as a whole.
 ``lifetime_s`` seconds after which it ends by itself.
 
 ``GET /v1/manifests/<host>/<namespace>/<model>/<tag>`` and ``GET /v1/blobs/sha256-<hex>``, the
 latter with ``Range`` for those who resume. A blob is given when one of the manifests refers to it.
 Whoever brings no token learns nothing but that.
+
+A transfer takes one of the places for transfers. Who hasn't asked yet, and who is refused, takes
+one of other places, each for a few seconds at most. Every refusal ends its connection.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import http.server
+import io
 import ipaddress
 import json
 import os
@@ -38,16 +43,20 @@ import socketserver
 import stat
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 BLOB = re.compile(r"sha256-([0-9a-f]{64})")
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 PREFIX = "/v1/"
 MANIFEST_LIMIT = 4 * 1024 * 1024
-BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n"
-    b"Connection: close\r\n\r\n"
-)
+HEAD_LIMIT = 16 * 1024  # bytes of a request
+WAITING = 64  # connections besides those of the transfers
+LINGER_S = 1.0  # for one who is refused to hang up
+GRACE_S = 0.2  # for a transfer to end whose last byte has just gone
+RETRY_AFTER_S = 2
+TRANSFERS = "HX-Transfers"  # with a 503: how many there are, of how many
 JSON, BYTES = "application/json", "application/octet-stream"
 
 
@@ -114,18 +123,107 @@ class Shelf:
         return descriptor
 
 
+class HeadError(Exception):
+    """A request didn't come as it has to.
+
+    Args:
+        status: what to answer; 0 when nothing of a request came, so that there is nothing to.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"no request ({status})")
+        self.status = status
+
+
+class Head(io.RawIOBase):
+    """What requests are read from: each has to be whole in time, and isn't long.
+
+    Args:
+        connection: where they come from.
+        within_s: how long one may take altogether.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, connection: Any, within_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._connection = connection
+        self._within_s = within_s
+        self._clock = clock
+        self.begin()
+
+    def begin(self) -> None:
+        """Expect a further request."""
+        self._until = self._clock() + self._within_s
+        self._room = HEAD_LIMIT
+
+    def readable(self) -> bool:
+        """Say that it is there to be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Wait for some bytes.
+
+        Raises:
+            HeadError: the request takes too long, or is too long.
+        """
+        left, late = self._until - self._clock(), 408 if self._room < HEAD_LIMIT else 0
+        if not self._room:
+            raise HeadError(431)
+        if left <= 0:
+            raise HeadError(late)
+        self._connection.settimeout(left)
+        try:
+            count = int(self._connection.recv_into(buffer, min(len(buffer), self._room)))
+        except socket.timeout:  # a TimeoutError since Python 3.10
+            raise HeadError(late) from None
+        self._room -= count
+        return count
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"  # who names none gets a status all the same
     server_version = "hx-store"
     sys_version = ""
     server: Server
+    requestline = command = ""
+    request_version = default_request_version
+    _refused = False
 
     def setup(self) -> None:
-        """Give up on whoever falls silent."""
+        """Give up on whoever takes nothing, or doesn't get done with asking."""
         self.timeout = self.server.idle_s
         super().setup()
+        self.rfile.close()
+        self._asked = Head(self.connection, min(self.server.head_s, self.server.idle_s))
+        self.rfile = io.BufferedReader(self._asked)
+
+    def handle_one_request(self) -> None:
+        """Read a request and answer it, or say what is wrong with it."""
+        self._asked.begin()
+        self.requestline = ""
+        try:
+            super().handle_one_request()
+        except HeadError as error:
+            self.close_connection = True
+            if error.status:
+                self._refuse(error.status)
+
+    def finish(self) -> None:
+        """Let one who is refused read why: bytes that nobody reads would undo the answer."""
+        super().finish()
+        if not self._refused:
+            return
+        until = time.monotonic() + LINGER_S
+        with contextlib.suppress(OSError):  # it has hung up, or doesn't
+            self.connection.shutdown(socket.SHUT_WR)
+            while time.monotonic() < until:
+                self.connection.settimeout(LINGER_S)
+                if not self.connection.recv(HEAD_LIMIT):
+                    return
 
     def do_GET(self) -> None:
         """Give a file, or a part of it."""
@@ -135,6 +233,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Say how long a file is."""
         self._answer(with_body=False)
 
+    def send_error(self, code: int, message: Any = None, explain: Any = None) -> None:
+        """Refuse what is no request, without a word about it."""
+        self._refuse(code)
+
     def log_message(self, format: str, *args: Any) -> None:
         """Note who asked for what; nothing of a request but its first line, and that escaped."""
         text = (format % args).encode("unicode_escape").decode()[:300]
@@ -143,7 +245,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         if not self._let_in():
             self._refuse(401, {"WWW-Authenticate": "Bearer"})
-            return
+        elif not self.server.transfers.acquire(timeout=GRACE_S):
+            limit = self.server.connections
+            again = {"Retry-After": str(RETRY_AFTER_S), TRANSFERS: f"{limit} of {limit}"}
+            self._refuse(503, again)
+        else:
+            try:
+                self._file(with_body)
+            finally:
+                self.server.transfers.release()
+
+    def _file(self, with_body: bool) -> None:
         path = self.path[len(PREFIX) :] if self.path.startswith(PREFIX) else ""
         try:
             if path.startswith("blobs/"):
@@ -177,7 +289,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._head(206, length, BYTES, {"Content-Range": f"bytes {first}-{last}/{size}"})
         if with_body and length:
             sent = self.connection.sendfile(stream, first, length)
-            self.close_connection = self.close_connection or sent != length
+            if sent != length:  # hanging up is all that is left to say so
+                self.close_connection = True
+                self.log_error("the file was cut meanwhile: %d of %d bytes", sent, length)
 
     def _range(self, size: int) -> tuple[int, int]:
         """Return the first and the last byte that are wanted; a request that isn't read: all."""
@@ -192,6 +306,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _head(
         self, status: int, length: int, kind: str, more: dict[str, str] | None = None
     ) -> None:
+        self.connection.settimeout(self.server.idle_s)  # the time to ask is over
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(length))
@@ -201,14 +316,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def _refuse(self, status: int, more: dict[str, str] | None = None) -> None:
-        self._head(status, 0, JSON, more)
+        self._refused = True
+        self._head(status, 0, JSON, {"Connection": "close", **(more or {})})
 
 
 class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    """Listens, and serves a bounded number of connections.
+    """Listens, and makes a bounded number of transfers.
 
     Args:
         settings: see the program's own description.
+
+    Attributes:
+        connections: how many transfers there may be at once.
+        transfers: the places for them.
     """
 
     daemon_threads = True
@@ -222,8 +342,11 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
             raise ValueError("the token is empty")
         self.shelf = Shelf(settings["root"], settings["manifests"])
         self.idle_s = float(settings.get("idle_s", 60))
+        self.head_s = float(settings.get("head_s", 10))
+        self.connections = int(settings.get("connections", 32))
+        self.transfers = threading.BoundedSemaphore(self.connections)
         self._networks = [ipaddress.ip_network(text) for text in settings.get("allow", [])]
-        self._slots = threading.BoundedSemaphore(int(settings.get("connections", 32)))
+        self._places = threading.BoundedSemaphore(self.connections + WAITING)
         if ":" in settings["address"]:
             self.address_family = socket.AF_INET6
         super().__init__((settings["address"], int(settings["port"])), Handler)
@@ -240,17 +363,18 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         return not self._networks or any(mapped in network for network in self._networks)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in a thread, or tell it to come back."""
-        if not self._slots.acquire(blocking=False):
-            with contextlib.suppress(OSError):
-                request.settimeout(1)
-                request.sendall(BUSY)
+        """Serve a connection in a thread; when there are many, as soon as one of them is over.
+
+        Those without a transfer are over soon, and whoever comes meanwhile is kept by the kernel.
+        """
+        if not self._places.acquire(timeout=2 * (self.head_s + LINGER_S)):
+            sys.stderr.write(f"{client_address[0]} hung up on: too many connections\n")
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._slots.release()
+            self._places.release()
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -258,7 +382,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._slots.release()
+            self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Note that a connection broke, which is the other side's business."""

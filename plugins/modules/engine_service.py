@@ -251,14 +251,8 @@ def guard(module: AnsibleModule, plan: list[dict[str, Any]], result: dict[str, A
     result["waits_for"] = going_on
     told = service.postponed(plan, pulls.several(going_on), wait_s)
     result["actions"] = [item["say"] for item in told]
-    waited = 0.0
-    if wait_s and module.check_mode:
-        return
-    if wait_s:
-        going_on, waited = pulls.wait_for_pulls(store, wait_s)
-        result["waited_s"] = round(waited, 1)
-    if going_on:
-        raise pulls.refusal(module.params["unit"], "restarted", going_on, waited)
+    if not (wait_s and module.check_mode):
+        pulls.outwait(module.params["unit"], "restarted", store, wait_s, result)
 
 
 def judge(module: AnsibleModule, result: dict[str, Any]) -> list[dict[str, Any]]:

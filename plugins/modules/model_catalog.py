@@ -33,37 +33,7 @@ description:
 options:
   models:
     description: The declared models, in the order in which they are pulled.
-    type: list
-    elements: dict
     default: []
-    suboptions:
-      name:
-        description: The model's name as Ollama takes it. The tag V(latest) is the default.
-        type: str
-        required: true
-      digest:
-        description:
-          - The digest that C(ollama list) shows, 12 digits or more. The model must have it.
-        type: str
-        default: ""
-      source:
-        description:
-          - Full name C(host[:port]/namespace/model:tag) to pull it from. The model then gets its
-            declared name, with the same digest.
-        type: str
-        default: ""
-      insecure:
-        description: Whether the source speaks plain HTTP.
-        type: bool
-        default: false
-      update:
-        description: Whether the model is pulled when its tag has moved in the registry. A pin wins.
-        type: bool
-        default: false
-      slo:
-        description: Service level objectives. Other modules read them; this one doesn't.
-        type: dict
-        default: {}
   forbidden:
     description: Names of models that must not be there.
     type: list
@@ -129,16 +99,6 @@ options:
     description: Base URL of the engine's API.
     type: str
     default: http://127.0.0.1:11434
-  registry:
-    description:
-      - C(host[:port]) of a registry that models without O(models[].source) come from instead of
-        Ollama's own.
-    type: str
-    default: ""
-  registry_insecure:
-    description: Whether O(registry) speaks plain HTTP.
-    type: bool
-    default: false
   reserve_bytes:
     description: Disk space that must stay free while models are pulled.
     type: int
@@ -210,6 +170,7 @@ author:
   - hx_infra.llm contributors (@hx-infra)
 extends_documentation_fragment:
   - hx_infra.llm.attributes
+  - hx_infra.llm.declared_models
 attributes:
   check_mode:
     support: full
@@ -481,20 +442,16 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_run import (
     reconcile,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._model_options import (
+    MODEL_SPEC,
+    REGISTRY_OPTIONS,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_api import OllamaApi
 from ansible_collections.hx_infra.llm.plugins.module_utils._open_files import open_inodes
 from ansible_collections.hx_infra.llm.plugins.module_utils._progress import ProgressWriter
 from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import Watch
 from ansible_collections.hx_infra.llm.plugins.module_utils._transport import ansible_http
 
-MODEL_SPEC: dict[str, Any] = {
-    "name": {"type": "str", "required": True},
-    "digest": {"type": "str", "default": ""},
-    "source": {"type": "str", "default": ""},
-    "insecure": {"type": "bool", "default": False},
-    "update": {"type": "bool", "default": False},
-    "slo": {"type": "dict", "default": {}},
-}
 SOURCE_SPEC: dict[str, Any] = {
     "type": {"type": "str", "required": True, "choices": ["registry", "peer", "archive"]},
     "name": {"type": "str", "default": ""},
@@ -512,8 +469,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "store": {"type": "path", "required": True},
     "space_path": {"type": "path"},
     "url": {"type": "str", "default": "http://127.0.0.1:11434"},
-    "registry": {"type": "str", "default": ""},
-    "registry_insecure": {"type": "bool", "default": False},
+    **REGISTRY_OPTIONS,
     "reserve_bytes": {"type": "int", "default": 0},
     "prune_partials": {"type": "bool", "default": True},
     "partial_min_age_s": {"type": "int", "default": 3600},

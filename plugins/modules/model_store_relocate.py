@@ -23,6 +23,9 @@ description:
     next one.
   - When the engine does not serve the same models afterwards, the switch is taken back and the
     engine runs on the old store again.
+  - A store that a download or another run is filling isn't moved, and while it is moved
+    M(hx_infra.llm.model_catalog) and others refuse to work on it. Unfinished downloads and copies
+    move with the store.
 options:
   target:
     description: Directory that holds the store in the end.
@@ -83,6 +86,15 @@ options:
         they grow, or are open for writing, the store is not moved.
     type: int
     default: 10
+  pull_wait_s:
+    description:
+      - How many seconds to wait until nothing fills the store any more, before anything is done.
+        The move is refused then; with V(0) at once.
+      - A download that begins during the copy isn't waited for. The engine isn't stopped then, and
+        the copy is kept.
+    type: int
+    default: 0
+    version_added: 0.5.0
   allow_damaged:
     description:
       - Whether a store with missing, cut or damaged blobs is moved as it is. With V(false) it is an
@@ -181,6 +193,17 @@ store_now:
   description: A path at which the store can be read now. In check mode that is the old one.
   returned: always
   type: str
+waits_for:
+  description: What was filling the store at first, in sentence parts.
+  returned: always
+  type: list
+  elements: str
+  version_added: 0.5.0
+waited_s:
+  description: How long that took to end, in seconds; V(0) in check mode.
+  returned: always
+  type: float
+  version_added: 0.5.0
 interruption:
   description: Seconds in which the engine did not answer; zeros when it was not stopped.
   returned: always
@@ -249,6 +272,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "mount_now": {"type": "str"},
     "reserve_bytes": {"type": "int", "default": 268435456},
     "partial_minutes": {"type": "int", "default": 10},
+    "pull_wait_s": {"type": "int", "default": 0},
     "allow_damaged": {"type": "bool", "default": False},
     "stop_timeout": {"type": "int", "default": 60},
     "start_timeout": {"type": "int", "default": 120},

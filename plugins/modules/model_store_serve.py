@@ -63,7 +63,7 @@ options:
     elements: str
     default: []
   connections:
-    description: How many connections are served at once. Further ones are told to come back.
+    description: How many transfers there are at once. Further ones are told to come back.
     type: int
     default: 32
   runtime_max_s:

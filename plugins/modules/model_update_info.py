@@ -17,6 +17,7 @@ description:
     run that was cut off can be completed.
 extends_documentation_fragment:
   - hx_infra.llm.attributes
+  - hx_infra.llm.declared_models
 attributes:
   check_mode:
     support: full
@@ -26,35 +27,10 @@ attributes:
     support: full
 options:
   models:
-    description: The declared models, as M(hx_infra.llm.model_catalog) takes them.
-    type: list
-    elements: dict
+    description:
+      - The declared models, as M(hx_infra.llm.model_catalog) takes them. O(models[].update) has no
+        meaning here.
     required: true
-    suboptions:
-      name:
-        description: The model's name as Ollama takes it. The tag V(latest) is the default.
-        type: str
-        required: true
-      digest:
-        description: The digest that the model is pinned to. A pinned model is never to be updated.
-        type: str
-        default: ""
-      source:
-        description: Full name that the model is pulled by.
-        type: str
-        default: ""
-      insecure:
-        description: Whether that source speaks plain HTTP.
-        type: bool
-        default: false
-      update:
-        description: Is read by M(hx_infra.llm.model_catalog); has no meaning here.
-        type: bool
-        default: false
-      slo:
-        description: Service level objectives. Other modules read them; this one doesn't.
-        type: dict
-        default: {}
   store:
     description: The directory with C(blobs) and C(manifests).
     type: path
@@ -65,16 +41,6 @@ options:
         are compared, as for a version before 0.19.
     type: str
     default: http://127.0.0.1:11434
-  registry:
-    description:
-      - C(host[:port]) of a registry that models without O(models[].source) come from instead of
-        Ollama's own.
-    type: str
-    default: ""
-  registry_insecure:
-    description: Whether O(registry) speaks plain HTTP.
-    type: bool
-    default: false
   state_dir:
     description: Directory in which M(hx_infra.llm.model_version) remembers updates.
     type: path
@@ -195,6 +161,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import read_declaration
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._model_options import (
+    MODEL_SPEC,
+    REGISTRY_OPTIONS,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._model_updates import (
     NOT_ASKED,
     ask_all,
@@ -205,20 +175,11 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_api import Ol
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import read_store
 from ansible_collections.hx_infra.llm.plugins.module_utils._transport import ansible_http
 
-MODEL_SPEC: dict[str, Any] = {
-    "name": {"type": "str", "required": True},
-    "digest": {"type": "str", "default": ""},
-    "source": {"type": "str", "default": ""},
-    "insecure": {"type": "bool", "default": False},
-    "update": {"type": "bool", "default": False},
-    "slo": {"type": "dict", "default": {}},
-}
 ARGUMENT_SPEC: dict[str, Any] = {
     "models": {"type": "list", "elements": "dict", "required": True, "options": MODEL_SPEC},
     "store": {"type": "path", "required": True},
     "url": {"type": "str", "default": "http://127.0.0.1:11434"},
-    "registry": {"type": "str", "default": ""},
-    "registry_insecure": {"type": "bool", "default": False},
+    **REGISTRY_OPTIONS,
     "state_dir": {"type": "path", "default": "/var/lib/hx-llm"},
     "ask": {"type": "bool", "default": True},
     "retry": {"type": "bool", "default": False},

@@ -193,6 +193,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._model_version_run im
     run_version,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_api import OllamaApi
+from ansible_collections.hx_infra.llm.plugins.module_utils._timestamp import utc
 from ansible_collections.hx_infra.llm.plugins.module_utils._transport import ansible_http
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -217,7 +218,7 @@ def main() -> None:
     deadline = time.monotonic() + params["deadline_s"]
     io = VersionIo(
         api=OllamaApi(params["url"], ansible_http(use_proxy=False), deadline=deadline),
-        at=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        at=lambda: utc(time.time()),
     )
     result: dict[str, Any] = {"changed": False, "actions": [], "plan": []}
     try:

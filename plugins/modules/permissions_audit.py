@@ -147,6 +147,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hx_infra.llm.plugins.module_utils import _permissions, _verdict
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import group_name, user_name
+from ansible_collections.hx_infra.llm.plugins.module_utils._timestamp import utc
 
 _MODE = re.compile(r"[0-7]{3,4}")
 
@@ -205,7 +206,7 @@ def remember(undo_log: str, change: _permissions.Change, status: os.stat_result)
     """Append the present permissions of a path to the log."""
     os.makedirs(os.path.dirname(undo_log), mode=0o750, exist_ok=True)
     entry = {
-        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "timestamp": utc(time.time()),
         "path": change.path,
         "mode": f"{stat.S_IMODE(status.st_mode):04o}",
         "uid": status.st_uid,

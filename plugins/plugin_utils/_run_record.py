@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._timestamp import utc
 from ansible_collections.hx_infra.llm.plugins.module_utils._verdict import FAIL, worst
 from ansible_collections.hx_infra.llm.plugins.plugin_utils import _run_results as results
 
@@ -31,7 +32,7 @@ Record = dict[str, Any]
 
 def timestamp(now: datetime) -> str:
     """Return a point in time as ISO 8601 in UTC."""
-    return now.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc(now.timestamp())
 
 
 def new_run_id(now: datetime, mode: str) -> str:

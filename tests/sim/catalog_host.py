@@ -11,24 +11,15 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from module_process import result_of, start_module
+
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
 from ansible_collections.hx_infra.llm.plugins.module_utils._open_files import open_inodes
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-RUNNER = """
-import sys
-from ansible.module_utils import basic
-basic._ANSIBLE_ARGS = sys.stdin.buffer.read()
-basic._ANSIBLE_PROFILE = "legacy"
-from ansible_collections.hx_infra.llm.plugins.modules import model_catalog
-model_catalog.main()
-"""
 
 
 class Catalog:
@@ -53,25 +44,11 @@ class Catalog:
             "_ansible_diff": True,
             **options,
         }
-        process = subprocess.Popen(
-            [sys.executable, "-B", "-c", RUNNER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "collections")},
-            text=True,
-        )
-        assert process.stdin
-        process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": args}))
-        process.stdin.close()
-        process.stdin = None
-        return process
+        return start_module("model_catalog", args)
 
     def run(self, *models: Any, **options: Any) -> dict[str, Any]:
         """Run the module and return its result, failed or not."""
-        output, errors = self.start(list(models), **options).communicate(timeout=120)
-        assert output.lstrip().startswith("{"), errors or output
-        return json.loads(output)
+        return result_of(self.start(list(models), **options))
 
     def good(self, *models: Any, **options: Any) -> dict[str, Any]:
         """Run the module; it has to succeed."""

@@ -7,25 +7,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from module_process import start_module
 from sim_hub import COMMIT, SimHub
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = "org/tiny"
-RUNNER = """
-import sys
-from ansible.module_utils import basic
-basic._ANSIBLE_ARGS = sys.stdin.buffer.read()
-basic._ANSIBLE_PROFILE = "legacy"
-from ansible_collections.hx_infra.llm.plugins.modules import model_files
-model_files.main()
-"""
 
 
 def content(seed: int, size: int) -> bytes:
@@ -75,24 +65,7 @@ class Host:
             "_ansible_diff": True,
             **options,
         }
-        process = subprocess.Popen(
-            [sys.executable, "-B", "-c", RUNNER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT / "collections"),
-                "no_proxy": "127.0.0.1",
-                **(env or {}),
-            },
-            text=True,
-        )
-        assert process.stdin
-        process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": args}))
-        process.stdin.close()
-        process.stdin = None
-        return process
+        return start_module("model_files", args, {"no_proxy": "127.0.0.1", **(env or {})})
 
     def run(self, **options: Any) -> dict[str, Any]:
         output, errors = self.start(**options).communicate(timeout=120)

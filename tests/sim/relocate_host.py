@@ -15,6 +15,7 @@ import json
 import os
 import pwd
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils import (
     _relocate_run,
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import file_sha256
+from ansible_collections.hx_infra.llm.plugins.module_utils._open_files import open_inodes
 from ansible_collections.hx_infra.llm.plugins.module_utils._relocate_module import (
     HostAccess,
     relocate,
@@ -70,6 +72,11 @@ MODELS = {
 }
 
 
+def seen_by_root() -> tuple[set[tuple[int, int]], bool]:
+    """List the open files as root, who sees all of them, would."""
+    return open_inodes()[0], True
+
+
 def contents(root: Path | str) -> dict[str, str]:
     """Return the digest of every file below a directory."""
     base = Path(root)
@@ -101,6 +108,7 @@ class Host:
         make_store(self.old, MODELS)
         self.unit_file.write_text("active")
         self.original = contents(self.old)
+        self.pause: Callable[[float], None] = time.sleep
 
     def params(self, **changes: Any) -> dict[str, Any]:
         """Return the module's parameters for this host."""
@@ -116,6 +124,7 @@ class Host:
             "mount_now": None,
             "reserve_bytes": 0,
             "partial_minutes": 0,
+            "pull_wait_s": 0,
             "allow_damaged": False,
             "stop_timeout": 5,
             "start_timeout": 1,
@@ -159,9 +168,8 @@ class Host:
         **changes: Any,
     ) -> dict[str, Any]:
         """Run the module's code."""
-        return relocate(
-            self.params(**changes), check, HostAccess(self.command, self.fetch, on_step)
-        )
+        access = HostAccess(self.command, self.fetch, on_step, seen_by_root, self.pause)
+        return relocate(self.params(**changes), check, access)
 
     def calls(self) -> list[str]:
         """Return the stops and starts so far."""

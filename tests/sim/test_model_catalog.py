@@ -197,6 +197,7 @@ def test_a_model_that_the_registry_does_not_have(make):
     catalog = make()
     result = catalog.run("nobody:7b", ONE)
     assert "nobody:7b: it is not there, and no source can give it" in result["msg"]
+    assert f"registry {catalog.registry.host}: it doesn't have it (404)" in result["msg"]
     assert "it doesn't have it (404)" in result["unavailable"][0]["reason"]
     assert catalog.names() == [ONE]
 

@@ -135,7 +135,7 @@ def test_two_runs_at_once_and_one_that_is_asked_to_stop(catalog):
     bad = catalog.flip(ONE).stat().st_ino
     limit_weights(catalog, ONE, stall_after_bytes=100_000)
     first = catalog.start([ONE, TWO], prune_partials=False)
-    wait_for(lambda: catalog.partials() or first.poll() is not None)
+    catalog.registry.wait_stalled()  # it is in its pull
     holder = f"model_catalog (pid {first.pid} on {os.uname().nodename}, since "
     for check in (True, False):
         message = catalog.bad(ONE, TWO, check=check)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_files_host import FILES, FIRST, MODEL, ROOT, WANTED, Host
+from model_files_host import FILES, FIRST, MODEL, WANTED, Host
+from module_process import ROOT
 from sim_hub import sha256, start_hub
 
 GOOD = {name: FILES[name] for name in WANTED}

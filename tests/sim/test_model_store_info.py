@@ -15,34 +15,16 @@ from pathlib import Path
 import pytest
 from catalog_host import Catalog
 from harness import make_store, start_ollama
+from module_process import ROOT, run_module
 
-ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
-RUNNER = """
-import sys
-from ansible.module_utils import basic
-basic._ANSIBLE_ARGS = sys.stdin.buffer.read()
-basic._ANSIBLE_PROFILE = "legacy"
-from ansible_collections.hx_infra.llm.plugins.modules import model_store_info
-model_store_info.main()
-"""
 SAID = "{{ found.totals.verified_blobs }} of {{ found.verification.read }} blobs"
 VOLATILE = ("read_at", "verification", "sees_all_processes")
 
 
 def run(**args):
-    """Run the module as a process and return its result, failed or not."""
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", RUNNER],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": args}),
-        env={**os.environ, "PYTHONPATH": str(ROOT / "collections")},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.stdout.lstrip().startswith("{"), done.stderr
-    return json.loads(done.stdout)
+    """Run the module and return its result, failed or not."""
+    return run_module("model_store_info", args, timeout_s=60)
 
 
 def steady(result):

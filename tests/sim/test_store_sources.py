@@ -10,15 +10,20 @@ import hashlib
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.hx_infra.llm.plugins.module_utils import _source_connection as connections
 from ansible_collections.hx_infra.llm.plugins.module_utils import _store_serve_unit as units
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import read_store
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import StoppedError, Watch
 from ansible_collections.hx_infra.llm.plugins.modules import model_store_serve as module
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -29,7 +34,7 @@ TOKEN = "correct-horse-battery-staple"
 
 # Copies one model; with a limit it says "there" at so many bytes and waits for a signal.
 CLIENT = """
-import json, signal, sys
+import json, signal, sys, time
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import Wanted
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
@@ -37,8 +42,12 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._source_http import R
 from ansible_collections.hx_infra.llm.plugins.module_utils._sources import make_sources
 from ansible_collections.hx_infra.llm.plugins.module_utils._store_import import StoreWriter
 spec, store, name, limit = json.loads(sys.argv[1])
-retries = Retries(20, first_wait_s=0.01)
-source, = make_sources([spec], writer=StoreWriter(store), registry=None, http=None, retries=retries)
+sleep = lambda seconds: time.sleep(min(seconds, 0.1))
+retries = Retries(20, first_wait_s=0.01, sleep=sleep)
+source, = make_sources(
+    [spec], writer=StoreWriter(store), registry=None, http=None, retries=retries,
+    tell=lambda _name, note: print(note, flush=True),
+)
 item = Wanted(parse_name(name), parse_name(name))
 signal.signal(signal.SIGUSR1, lambda *_unused: None)
 def tell(_phase, done, _total):
@@ -112,10 +121,11 @@ def peer(theirs, tmp_path):
     systemd = Systemd(tmp_path / "server.log")
     place = units.Place("models", str(tmp_path / "run"))
 
-    def start(port=0):
+    def start(port=0, connections=32):
         params = {key: spec.get("default") for key, spec in module.ARGUMENT_SPEC.items()}
         params.update(store=str(theirs), models=[ONE], token=TOKEN, host="127.0.0.1", port=port)
         params["address"] = "127.0.0.1"
+        params["connections"] = connections
         return module.run(params, False, systemd, place)
 
     yield systemd, start
@@ -210,3 +220,56 @@ def test_damage_and_strangers_are_named(peer, ours, theirs):
     path.write_bytes(content)
     assert fetch(url, ours) == (0, "")
     whole(ours, theirs)
+
+
+def test_who_is_killed_in_the_middle_makes_room_for_who_waits(peer, ours, theirs, tmp_path):
+    systemd, start = peer
+    url = start(connections=1)["url"]
+    first = begin(url, ours, limit=SIZE // 2)
+    assert first.stdout.readline() == "there\n"
+    others = tmp_path / "others"
+    others.mkdir()
+    second = begin(url, others)
+    full = "asking again (it is full, 1 of 1 transfers are taken (503))"
+    assert second.stdout.readline() == f"peer llm-02: {full}\n"
+    first.kill()
+    first.communicate(timeout=30)
+    _output, errors = second.communicate(timeout=60)
+    assert (second.returncode, errors) == (0, "")
+    whole(others, theirs)
+    assert fetch(url, ours) == (0, "")
+    whole(ours, theirs)
+    assert given(systemd, theirs) == ["200", "200", "206"]
+
+
+def test_a_stop_is_noticed_over_tls_too(tmp_path):
+    cert, key, over, stop = tmp_path / "cert.pem", tmp_path / "key.pem", threading.Event(), []
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    command += " -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    argv = [*command.split(), "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(argv, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+
+    def answer():
+        with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+            connection.recv(65536)
+            connection.sendall(head + b"123")
+            over.wait(30)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=answer)
+        server.start()
+        watch = Watch(tick_s=0.01, stopped=lambda: stop[0] if stop else "")
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        try:
+            reply = connections.get(url, {}, str(cert), connections.Pace(watch, 10.0, 20.0))
+            assert reply.read(3) == b"123"
+            stop.append("SIGTERM")
+            with pytest.raises(StoppedError, match="was stopped by SIGTERM"):
+                reply.read(6)
+            reply.close()
+        finally:
+            over.set()
+            server.join(30)

@@ -6,19 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from contract_http import call
 from gateway_host import HAPROXY, GatewayHost, wait_until
 from harness import FAST, Ollama, Registry, start_ollama, start_registry
+from module_process import run_module
 from sim_ollama.make_models import SETS, build
 from sim_ollama.store import Store
 from test_traffic_role import run_book, said, statuses
@@ -30,8 +32,10 @@ pytestmark = pytest.mark.skipif(HAPROXY is None, reason="no haproxy")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOOD, SLOW, SAME = "tiny:1b", "tiny-think:1b", "tiny-same:1b"
+REFUSED, ROTTEN, BLIND = "tiny-refused:1b", "tiny-rotten:1b", "tiny-blind:1b"
 SPECS = {spec.name: spec for spec in [*SETS["tiny"], SETS["tiny"][0]._replace(name=SAME)]}
-VARS = ("declaration", "report", "traffic", "benchmark", "models")
+PLAYS = ROOT / "playbooks/update_models.yml"
+IMPORT = "ansible.builtin.import_tasks"
 # Whatever the machine is busy with: the slow version takes 40 times as long for a token.
 LOAD = {
     "iterations": 5,
@@ -43,28 +47,6 @@ LOAD = {
     "overhead_limit_ms": 1e6,
 }
 SPEED, SLOWLY = 400.0, 10.0
-RUNNER = """
-import sys
-from ansible.module_utils import basic
-basic._ANSIBLE_ARGS = sys.stdin.buffer.read()
-basic._ANSIBLE_PROFILE = "legacy"
-from ansible_collections.hx_infra.llm.plugins.modules import {name}
-{name}.main()
-"""
-
-
-def module(name: str, args: dict[str, Any]) -> dict[str, Any]:
-    """Run a module of the collection and return its result."""
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", RUNNER.format(name=name)],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": args}),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "collections")},
-    )
-    assert done.stdout.lstrip().startswith("{"), done.stderr or done.stdout
-    return dict(json.loads(done.stdout))
 
 
 class Update:
@@ -76,6 +58,7 @@ class Update:
         self.env_file.parent.mkdir(parents=True)
         self.env_file.write_text('OLLAMA_MODELS="/mnt/active_llm_models"\n')
         self.speed = 0.0
+        self.specs = dict(SPECS)
         self.old = {name: self.digest(name) for name in SPECS}
         self.new = {name: self.move(name) for name in (GOOD, SLOW)}
         self.declared: dict[str, Any] = {
@@ -98,10 +81,24 @@ class Update:
             "traffic_timeout": 30,
         }
 
+    def add(self, *names: str) -> None:
+        """Let the host have further models, of which the registry has another version."""
+        for name in names:
+            self.specs[name] = SPECS[GOOD]._replace(name=name)
+            self.old[name] = str(build(self.specs[name], Store(self.ollama.store))["digest"])
+            self.new[name] = self.move(name)
+
+    def declare(self, *names: str) -> None:
+        """Declare these models, and no other one."""
+        self.declared["llm_models"] = [{"name": name} for name in names]
+
+    def newer(self, name: str) -> Any:
+        """Return another version of a model, with other weights."""
+        return self.specs[name]._replace(license="gemma", blocks=9)
+
     def move(self, name: str) -> str:
         """Let the registry have another version of a model; return its digest."""
-        told = build(SPECS[name]._replace(license="gemma"), Store(self.registry.store))
-        return str(told["digest"])
+        return str(build(self.newer(name), Store(self.registry.store))["digest"])
 
     def digest(self, name: str) -> str:
         model = read_store(str(self.ollama.store)).find(parse_name(name))
@@ -132,17 +129,48 @@ class Update:
                 "set": f"update-{self.old[name][:12]}",
             },
         }
-        result = module("inference_benchmark", args)
+        result = run_module("inference_benchmark", args)
         assert not result.get("failed"), result["msg"]
 
     def cut_off(self, name: str) -> None:
         """Leave what a run leaves that is killed after its pull: nobody has judged."""
         self.measure(name)
         where = {"store": str(self.ollama.store), "url": self.ollama.url}
-        kept = module("model_version", {"name": name, "state_dir": f"{self.folder}/state", **where})
+        kept = run_module(
+            "model_version", {"name": name, "state_dir": f"{self.folder}/state", **where}
+        )
         assert kept["changed"], kept
-        build(SPECS[name]._replace(license="gemma"), Store(self.ollama.store))
-        wait_until(lambda: self.speed == SLOWLY, "the slow version")
+        build(self.newer(name), Store(self.ollama.store))
+        if name == SLOW:
+            wait_until(lambda: self.speed == SLOWLY, "the slow version")
+
+    @contextlib.contextmanager
+    def when_stalled(self, act: Callable[[], None]) -> Iterator[None]:
+        """Do something while a pull stands still."""
+        done = threading.Event()
+
+        def wait() -> None:
+            while not done.wait(0.05):
+                if call("GET", f"{self.registry.url}/sim/requests").json()["stalled"]:
+                    act()
+                    return
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def tree(self) -> dict[str, tuple[int, bytes]]:
+        """Return the files of the host, without the controller's records, and their content."""
+        return {
+            str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+            for root in (self.folder, self.ollama.store)
+            for path in sorted(root.rglob("*"))
+            if self.folder / "runs" not in (path, *path.parents)
+        }
 
     def look(self) -> dict[str, Any]:
         """Return what is known of the updates."""
@@ -154,23 +182,31 @@ class Update:
             "registry_insecure": True,
             "state_dir": f"{self.folder}/state",
         }
-        return module("model_update_info", args)
+        return run_module("model_update_info", args)
 
-    def run(self, *arguments: str, **extra: Any) -> subprocess.CompletedProcess[str]:
-        parts = ("update_models", "update_models_end")
-        book = {
-            "hosts": "llm-01",
-            "vars_files": [str(ROOT / f"playbooks/vars/{name}.yml") for name in VARS],
-            "tasks": [
-                {
-                    "name": part,
-                    "ansible.builtin.import_tasks": str(ROOT / f"playbooks/tasks/{part}.yml"),
-                }
-                for part in parts
-            ],
+    def run(
+        self, *arguments: str, hosts: str = "llm-01", lost: str = "", **extra: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the playbook; a host may be lost before it begins."""
+        update, end = map(self.here, yaml.safe_load(PLAYS.read_text()))
+        second = self.gateway.root / "end.yml"  # a playbook of its own, run_book takes one play
+        second.write_text(json.dumps([end]))
+        if lost:
+            (self.gateway.root / "gone").touch()
+        given = json.dumps({**self.declared, "target": hosts, **extra})
+        arguments = (str(second), "-e", given, *arguments)
+        return run_book(self.gateway, update, *arguments, lost=lost)
+
+    @staticmethod
+    def here(play: dict[str, Any]) -> dict[str, Any]:
+        """Return a play of the playbook as one that stands elsewhere, and is no other user's."""
+        folder = PLAYS.parent
+        return {
+            **play,
+            "become": False,
+            "vars_files": [str(folder / name) for name in play["vars_files"]],
+            "tasks": [{**task, IMPORT: str(folder / task[IMPORT])} for task in play["tasks"]],
         }
-        given = json.dumps({**self.declared, **extra})
-        return run_book(self.gateway, book, "-e", given, *arguments)
 
 
 @pytest.fixture
@@ -192,6 +228,7 @@ def update(tmp_path: Path) -> Iterator[Update]:
         follower = threading.Thread(target=found.follow, args=(stop,))
         follower.start()
         try:
+            wait_until(lambda: found.speed, "the engine's first speed")
             yield found
         finally:
             stop.set()
@@ -205,6 +242,19 @@ def test_better_ones_stay_worse_ones_go_back_and_what_was_cut_off_is_completed(
     update: Update,
 ) -> None:
     update.cut_off(SLOW)
+    before, calls = update.tree(), len(update.ollama.log())
+    update.registry.forget()
+    told = said(dry := update.run("--check"))
+    assert dry.returncode == 0, told
+    assert f"PLANNED: llm-01, {GOOD}: the registry has {update.new[GOOD][:12]}." in told, told
+    assert f"PLANNED: llm-01, {SLOW}: it was updated from {update.old[SLOW][:12]}, and " in told
+    assert f"UNCHANGED: llm-01, {SAME}: the registry has the same version." in told, told
+    assert update.tree() == before
+    assert "POST" not in update.ollama.log()[calls:]  # not a prompt
+    assert "DELETE" not in update.ollama.log()[calls:]
+    assert all("/manifests/" in asked for asked in update.registry.counts())
+    assert statuses(update.gateway, "llm-01") == {"UP"}
+    assert update.gateway.notes() == {}
     result = update.run()
     told = said(result)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -222,3 +272,71 @@ def test_better_ones_stay_worse_ones_go_back_and_what_was_cut_off_is_completed(
     entries = {entry["name"]: entry for entry in update.look()["models"]}
     assert {name: entry["todo"] for name, entry in entries.items()} == dict.fromkeys(SPECS, "none")
     assert "which was gone back from at" in entries[SLOW]["reason"]
+
+
+def test_what_fails_is_told_and_no_client_meets_what_nobody_has_judged(update: Update) -> None:
+    update.add(REFUSED, ROTTEN, BLIND)
+    update.declare(GOOD, REFUSED, ROTTEN, BLIND)
+    update.cut_off(GOOD)
+    refused = {"status": 500, "paths": [f"/v2/library/{REFUSED.partition(':')[0]}/blobs"]}
+    rotten = {ROTTEN: {"wrong_bytes": True}}
+    update.registry.set_faults({**rotten, BLIND: {"stall_after_bytes": 1}}, http_status=refused)
+    update.ollama.set_faults(http_status={"status": 500, "count": 1, "paths": ["/api/delete"]})
+    figures = update.folder / "logs/services/ollama/perf/results.csv"
+
+    def blind() -> None:  # between its two measurements
+        figures.unlink()
+        figures.mkdir()
+        update.registry.set_faults(rotten, http_status=refused)
+
+    with update.when_stalled(blind):
+        result = update.run()
+    told = said(result)
+    assert result.returncode != 0, told
+    assert f"FAILED: llm-01, {GOOD}: " in told, told
+    assert f"removing {GOOD}-hx-previous failed: HTTP 500" in told, told
+    assert "the version in use stays; the next run drops the earlier one." in told
+    for name, problem in ((REFUSED, "500"), (ROTTEN, "digest mismatch, ")):
+        [why] = [line for line in told.split("FAILED: llm-01, ")[1:] if line.startswith(name)]
+        assert f"pulling {update.registry.name(name)} failed: {problem}" in why, told
+        assert f"it is {update.old[name][:12]} again" in why, told
+    reason = "the new version could not be measured: "
+    assert f"ROLLED BACK: llm-01, {BLIND}: {reason}" in told, told
+    assert "results.csv" in told.partition(reason)[2]
+    assert update.digest(GOOD) == update.new[GOOD]
+    assert all(update.digest(name) == update.old[name] for name in (REFUSED, ROTTEN, BLIND))
+    assert update.names() == sorted([*update.specs, f"{GOOD}-hx-previous"])
+    assert statuses(update.gateway, "llm-01") == {"UP"}  # its gate has asked each of them
+    # None of these versions is to blame.
+    assert set(update.look()["to_update"]) == {REFUSED, ROTTEN, BLIND}
+
+    # Another model is updated, an earlier one's way is completed, and another host is lost.
+    figures.rmdir()
+    update.registry.set_faults()
+    update.declare(GOOD, REFUSED, SLOW)
+    update.cut_off(SLOW)
+    hosts, chosen = "llm-03:llm-01", [GOOD, REFUSED]
+    result = update.run(hosts=hosts, lost="llm-03", llm_update_models=chosen)
+    told = said(result)
+    assert result.returncode != 0, told
+    assert f"ACCEPTED: llm-01, {REFUSED}: " in told, told
+    assert "No route to host; nothing was changed." in told, told
+    assert update.digest(REFUSED) == update.new[REFUSED]
+    assert f"{GOOD}-hx-previous" not in update.names()
+    assert f"UNCHANGED: llm-01, {GOOD}: the registry has the same version;" in told
+    assert "; its earlier version was removed." in told
+    pending = f"llm-01: nobody has judged the version in use of {SLOW}, wanted it accepted"
+    assert pending in told, told
+    assert "The host stays drained; run again without llm_update_models." in told
+    assert statuses(update.gateway, "llm-01") == {"DRAIN"}
+
+    # It can't be judged now either: where a gateway is silent, nobody knows who uses the host.
+    silent = {"hx_gateways": ["gw-01", "llm-03"], "llm_update_models": SLOW}
+    result = update.run(lost="llm-03", **silent)
+    told = said(result)
+    assert result.returncode != 0, told
+    assert f"FAILED: llm-01, {SLOW}: it was updated from {update.old[SLOW][:12]}, and" in told, told
+    assert "the gateway llm-03 gives no answer" in told
+    assert pending in told
+    assert statuses(update.gateway, "llm-01") == {"DRAIN"}
+    assert update.digest(SLOW) == update.new[SLOW]

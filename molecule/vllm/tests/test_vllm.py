@@ -185,7 +185,7 @@ def test_declared_sections_and_arguments_are_on_the_host(vllm):
     )
     arguments = vllm.host.file(vllm.config)
     assert (arguments.user, arguments.group, arguments.mode) == ("root", "citadel", 0o640)
-    assert arguments.contains("shutdown-timeout: 20")
+    assert arguments.contains("shutdown-timeout: 90")
 
 
 # --- one name at the gateway, served by either engine ---------------------------------------------

@@ -165,6 +165,16 @@ def test_what_a_developer_has_lying_about_stays_out_of_the_tarball():
         assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
 
 
+def test_ansible_lint_judges_everything_that_is_shipped():
+    """With all rules of the profile, so that nothing else has to judge the tarball once more."""
+    config = load(ROOT / ".ansible-lint")
+    assert config["profile"] == "production"
+    assert set(config) == {"profile", "offline", "enable_list", "exclude_paths"}
+    patterns = load(ROOT / "galaxy.yml")["build_ignore"]
+    for path in config["exclude_paths"]:
+        assert any(fnmatch.fnmatch(path.rstrip("/"), pattern) for pattern in patterns), path
+
+
 @pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
 def test_roles_read_no_other_roles_variables(role):
     others = [other.name for other in ROLES if other != role]

@@ -11,6 +11,9 @@ import pytest
 
 from ansible_collections.hx_infra.llm.plugins.action import model_store_info as action
 from ansible_collections.hx_infra.llm.plugins.modules import model_store_info as module
+from ansible_collections.hx_infra.llm.plugins.plugin_utils import _progress_action as base
+
+GRACE_S = action.ActionModule.grace_s
 
 
 @pytest.mark.parametrize(
@@ -18,10 +21,10 @@ from ansible_collections.hx_infra.llm.plugins.modules import model_store_info as
     [
         ({}, "direct", 0),
         ({"verify": "none"}, "direct", 0),
-        ({"verify": "changed"}, "job", 14400 + action.GRACE_S),
-        ({"verify": "full", "deadline_s": "60"}, "job", 60 + action.GRACE_S),
-        ({"verify": "full", "deadline_s": "soon"}, "job", 14400 + action.GRACE_S),
-        ({"verify": "full", "deadline_s": None}, "job", 14400 + action.GRACE_S),
+        ({"verify": "changed"}, "job", 14400 + GRACE_S),
+        ({"verify": "full", "deadline_s": "60"}, "job", 60 + GRACE_S),
+        ({"verify": "full", "deadline_s": "soon"}, "job", 14400 + GRACE_S),
+        ({"verify": "full", "deadline_s": None}, "job", 14400 + GRACE_S),
     ],
 )
 def test_only_what_reads_blobs_is_a_job(
@@ -37,9 +40,9 @@ def test_only_what_reads_blobs_is_a_job(
         made.append(("direct", module_args, 0.0))
         return {"changed": False, "findings": []}
 
-    monkeypatch.setattr(action, "run_with_progress", job)
+    monkeypatch.setattr(base, "run_with_progress", job)
     monkeypatch.setattr(action.ActionModule, "_execute_module", direct)
-    monkeypatch.setattr(action.ActionBase, "run", lambda *_args: {})
+    monkeypatch.setattr(base.ActionBase, "run", lambda *_args: {})
     plugin = action.ActionModule.__new__(action.ActionModule)
     plugin._task = SimpleNamespace(args={"store": "/x", **args})
     assert plugin.run(task_vars={})["findings"] == []
@@ -47,4 +50,4 @@ def test_only_what_reads_blobs_is_a_job(
 
 
 def test_the_deadline_is_the_modules() -> None:
-    assert module.ARGUMENT_SPEC["deadline_s"]["default"] == action.DEADLINE_S
+    assert module.ARGUMENT_SPEC["deadline_s"]["default"] == action.ActionModule.deadline_s

@@ -107,7 +107,8 @@ class World:
             if step.downloads:
                 yield from self._download(step, declaration, store, offers)
             elif step.action == words.REMOVE:
-                yield from self._remove(parse_name(step.target))
+                if self._keeps(step):
+                    yield from self._remove(parse_name(step.target))
             elif step.action == words.RESTORE:
                 self._restore(step.digest)
             elif self._may_go(step):
@@ -131,6 +132,14 @@ class World:
         if step.action == words.PRUNE_PARTIAL or (step.action == words.DISCARD and step.after):
             return True
         return not self.unreadable and step.digest not in self.referenced()
+
+    def _keeps(self, step):
+        """Whether nothing is lost with a model: what a pull left has to be another one's."""
+        model = self.models.get(parse_name(step.target).key)
+        if not step.keeper or model is None:
+            return True
+        keeper = self.models.get(parse_name(step.keeper).key)
+        return bool(keeper) and self.whole(keeper) and set(keeper.layers) == set(model.layers)
 
     def _restore(self, digest):
         if digest not in self.blobs:

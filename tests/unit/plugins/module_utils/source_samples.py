@@ -32,14 +32,15 @@ def other_store(tmp_path):
     return folder
 
 
-def make(ours, *specs, pull=None, answer=None):
+def make(ours, *specs, pull=None, answer=None, retries=QUICK, **more):
     def http_function(_method, _url, _body, _headers, _timeout):
         if isinstance(answer, Exception):
             raise answer
         return answer
 
+    writer = StoreWriter(str(ours))
     return sources.make_sources(
-        specs, writer=StoreWriter(str(ours)), registry=pull, http=http_function, retries=QUICK
+        specs, writer=writer, registry=pull, http=http_function, retries=retries, **more
     )
 
 

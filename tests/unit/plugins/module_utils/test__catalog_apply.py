@@ -215,6 +215,12 @@ def test_a_blob_that_a_killed_repair_left_aside_is_put_back(tmp_path):
     assert not aside.exists()
 
 
+def test_a_set_aside_blob_goes_from_a_store_that_has_nothing_else(tmp_path):
+    aside = set_aside(tmp_path, ONE)
+    assert shown(World(tmp_path).apply()) == [("discard", f".hx/aside/{aside.name}", True)]
+    assert not aside.exists()
+
+
 def test_a_set_aside_blob_goes_when_a_good_one_is_there(tmp_path):
     write_model(tmp_path, "one", ONE)
     aside = set_aside(tmp_path, ONE)
@@ -278,6 +284,20 @@ def test_a_forbidden_model_whose_manifest_cannot_be_read(tmp_path):
     assert all(outcome.ok for outcome in world.apply())
     assert world.engine.asked == []
     assert not manifest.exists()
+
+
+def test_all_manifests_of_a_forbidden_model_go_at_once(tmp_path):
+    """Their paths differ in upper and lower case only."""
+    write_model(tmp_path, "bad", ONE)
+    write_model(tmp_path, "BAD", TWO)
+    broken = write_model(tmp_path, "Bad", b"more")
+    broken.write_text("")
+    kept = write_model(tmp_path, "good", TWO)
+    world = World(tmp_path, forbidden=["bad"])
+    assert [outcome.ok for outcome in world.apply()] == [True]
+    assert list((tmp_path / "manifests").rglob("latest")) == [kept]
+    assert sorted(world.engine.asked) == [("delete", "BAD:latest"), ("delete", "bad:latest")]
+    assert world.left() == []
 
 
 def test_what_the_system_refuses_is_an_outcome(tmp_path, monkeypatch):

@@ -73,7 +73,7 @@ def stored_file(path, letter, size, mtime, **values):
 
 
 @st.composite
-def worlds(draw, layers):
+def worlds(draw, versions):
     world = World(noprune=draw(st.booleans()))
     for name in STORED:
         version = draw(st.sampled_from((None, None, *range(VERSIONS), "unreadable")))
@@ -81,8 +81,7 @@ def worlds(draw, layers):
             world.unreadable.append(parse_name(name).manifest)
         elif version is not None:
             parsed = parse_name(name)
-            digest = digest_of(name, version)
-            world.models[parsed.key] = StoredModel(parsed, digest, layers[name, version])
+            world.models[parsed.key] = StoredModel(parsed, *versions[name, version])
     for letter in LETTERS:
         digest, size, when = hexa(letter), SIZES[letter], draw(TIMES)
         blob, aside, part, copied = draw(st.sampled_from(STATES))
@@ -105,22 +104,24 @@ def worlds(draw, layers):
 
 
 @st.composite
-def declarations(draw):
+def declarations(draw, versions):
     declared = draw(st.lists(st.sampled_from(NAMES), unique=True))
-    models = []
+    models = {}
     for name in declared:
         entry = {"name": draw(st.sampled_from((name, name.replace("one", "ONE"))))}
         if draw(MAYBE):
-            entry["digest"] = digest_of(name, draw(st.integers(0, VERSIONS - 1)))[:12]
+            entry["digest"] = versions[name, draw(st.integers(0, VERSIONS - 1))][0][:12]
         elif draw(st.booleans()):
             entry["update"] = True
-        if name == "one" and SOURCE not in declared and draw(st.booleans()):
-            entry["source"] = SOURCE
-        models.append(entry)
+        models[name] = entry
+    if "digest" not in models.get(SOURCE, {}):  # nothing else is pulled by a pinned model's name
+        for name in ("one", "x"):
+            if name in models and draw(st.booleans()):
+                models[name]["source"] = SOURCE
     left = [name for name in STORED if name not in declared]
     return words.read_declaration(
         {
-            "models": models,
+            "models": list(models.values()),
             "forbidden": draw(st.lists(st.sampled_from(left), unique=True)) if left else [],
             "exclusive": draw(st.booleans()),
             "reserve_bytes": 0,
@@ -131,16 +132,22 @@ def declarations(draw):
     )
 
 
-def offer(draw, item, source, layers):
+def offer(draw, item, source, versions, said):
     """Draw what a source says; a registry is asked for the name that a model is pulled by."""
     kind = source.split()[0]
     name = item.source if kind == "registry" else item.name
+    if (source, name.key) not in said:  # it says the same when it is asked again
+        said[source, name.key] = _answer(draw, source, kind, name, versions)
+    return said[source, name.key]
+
+
+def _answer(draw, source, kind, name, versions):
     version = draw(st.sampled_from((*range(VERSIONS), None)))
     if version is None:
         return Offer(source, kind, None, "it doesn't have it (404)", draw(st.booleans()))
     known = next(known for known in STORED if parse_name(known).key == name.key)
-    remote = Remote("http://r", (digest_of(known, version),), layers[known, version])
-    return Offer(source, kind, remote)
+    digest, layers = versions[known, version]
+    return Offer(source, kind, Remote("http://r", (digest,), layers))
 
 
 @st.composite
@@ -148,11 +155,18 @@ def scenes(draw):
     """Draw a world, a declaration, what the sources offer, and what is known at the moment."""
     count = len(VERSIONED)
     drawn = draw(st.lists(st.sampled_from(SUBSETS), min_size=count, max_size=count))
-    layers = dict(zip(VERSIONED, drawn))
-    world, declaration = draw(worlds(layers)), draw(declarations())
-    sources = draw(st.sampled_from(SOURCES))
+    versions = {
+        (name, version): (digest_of(name, version), layers)
+        for (name, version), layers in zip(VERSIONED, drawn)
+    }
+    if draw(st.booleans()):  # peers have what the registry has
+        versions.update(
+            ((SOURCE, version), versions["one", version]) for version in range(VERSIONS)
+        )
+    world, declaration = draw(worlds(versions)), draw(declarations(versions))
+    sources, said = draw(st.sampled_from(SOURCES)), {}
     offers = {
-        item.name.key: tuple(offer(draw, item, source, layers) for source in sources)
+        item.name.key: tuple(offer(draw, item, source, versions, said) for source in sources)
         for item in declaration.wanted
     }
     busy = frozenset((1, number) for number in draw(st.sets(st.integers(0, 4), max_size=2)))
@@ -251,6 +265,41 @@ def test_nothing_is_lost_at_any_moment(scene, data):
         if key in replaced:
             assert key in world.models
             assert world.models[key] != model or before.held_of(model) <= world.held_of(model)
+
+
+@settings(deadline=None)
+@given(scenes(), st.data())
+def test_nobody_loses_a_model_that_was_not_asked_away(scene, data):
+    """An undeclared one goes only while a declared one that is pulled by its name has all of it."""
+    world, declaration, offers, _moment = scene
+    labels = sorted({offer.source for found in offers.values() for offer in found})
+    world.failing = (
+        frozenset(data.draw(st.sets(st.sampled_from(labels)))) if labels else frozenset()
+    )
+    store, plan = planned(scene)
+    asked = declaration.keys | declaration.forbidden_keys
+    watched = {} if declaration.exclusive else dict(world.models)
+    unreadable = [] if declaration.exclusive else list(world.unreadable)
+    for _moment in world.carry_out(plan, declaration, store, offers):
+        for key in sorted(set(watched) - asked):
+            now, was = world.models.get(key), blobs_of(watched[key])
+            if now and blobs_of(now) == was:
+                continue
+            del watched[key]
+            event("a leftover goes")
+            keepers = [
+                world.models.get(item.name.key)
+                for item in declaration.wanted
+                if item.source.key == key
+            ]
+            assert now is None
+            assert was in [blobs_of(keeper) for keeper in keepers if keeper and world.whole(keeper)]
+        for path in unreadable:
+            assert path in world.unreadable or manifest_name(path[len("manifests/") :]).key in asked
+
+
+def blobs_of(model):
+    return {layer.digest for layer in model.layers}
 
 
 @settings(deadline=None)

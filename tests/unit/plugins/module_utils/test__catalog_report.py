@@ -23,6 +23,7 @@ from catalog_samples import (
 )
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _catalog_report as report
+from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_bytes import new_bytes
 
 
 def test_freed_and_downloaded():
@@ -40,6 +41,28 @@ def test_freed_and_downloaded():
         "reclaimed_files": 3,
     }
     assert report.downloaded(before, after) == 1000 + 2000 - 300
+
+
+def test_a_pull_beside_an_unfinished_copy_downloads_everything():
+    before, after = make_store({}), make_store({"one": "a"})
+    before.incoming = [incoming("a", inode=(1, 7))]
+    layers = after.models["registry.ollama.ai/library/one:latest"].layers
+    for inode, came in (((1, 8), 1000), ((1, 7), 900)):  # only a copy becomes the blob itself
+        after.blobs[hexa("a")] = replace(blob("a"), inode=inode)
+        assert report.downloaded(before, after) == came
+        assert new_bytes(before, after, layers) == came
+
+
+def test_a_download_makes_other_models_whole_too():
+    store = make_store({"x": "ac", "y": "as"}, "c")
+    declaration = declare("one")
+    plan = plan_of(declaration, store, remote("one", "ac"))
+    found = report.predicted(plan, store, declaration)
+    assert {entry["name"]: entry["complete"] for entry in found} == {
+        "one:latest": True,
+        "x:latest": True,
+        "y:latest": False,
+    }
 
 
 def test_what_a_plan_frees_is_what_is_freed():

@@ -9,7 +9,8 @@ import os
 import pytest
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _pull_guard as guard
-from ansible_collections.hx_infra.llm.plugins.module_utils._store_lock import StoreLock
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._store_lock import MoveLock, StoreLock
 
 PARTIAL = f"blobs/sha256-{'a' * 64}-partial"
 COPY = f".hx/incoming/sha256-{'b' * 64}.part"
@@ -94,3 +95,21 @@ def test_the_refusal_names_the_pull_and_what_to_do():
     assert text.endswith("Let it end or end it yourself, then run again.")
     text = str(guard.refusal("o.service", "stopped", ["p1"], 0.0))
     assert "after" not in text.partition(";")[0]
+
+
+def test_a_store_that_is_moved_is_not_left_to_anybody(store):
+    with MoveLock(str(store)):
+        assert guard.downloads_going_on(str(store), inodes=nobody) == []
+        [told] = guard.pulls_going_on(str(store), inodes=nobody)
+    assert told == f"a move (model_store_relocate) holds the store {store}"
+
+
+def test_how_long_was_waited_is_kept_whatever_came_of_it(monkeypatch):
+    answers = iter([([], 12.34), (["a pull goes on"], 600.04)])
+    monkeypatch.setattr(guard, "wait_for_pulls", lambda *_args: next(answers))
+    result = {}
+    guard.outwait("o.service", "restarted", "/s", 600, result)
+    assert result == {"waited_s": 12.3}
+    with pytest.raises(HostError, match="was not restarted: a pull goes on and had not ended"):
+        guard.outwait("o.service", "restarted", "/s", 600, result)
+    assert result == {"waited_s": 600.0}

@@ -20,6 +20,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils import _source_http a
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import read_store
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import StoppedError, Watch
 
 
 @pytest.fixture
@@ -185,3 +186,80 @@ def test_an_archive_that_is_replaced_meanwhile(archive, ours, theirs):
     with pytest.raises(HostError, match="was changed while it was in use"):
         source.fetch(wanted("one:1b"), offer, lambda *_args: None)
     assert read_store(str(ours)).models == {}
+
+
+class Dribbling:
+    """A web server that gives an archive one byte at a time, by a clock of its own."""
+
+    def __init__(self, archive, monkeypatch, seconds):
+        self.now = 0.0
+        self.seconds = seconds
+        self.asked = 0
+        self.stopped = ""
+        self.on_byte = lambda: None
+        with open(archive["path"], "rb") as stream:
+            self.content = stream.read()
+        monkeypatch.setattr(source_http.Client, "bytes_from", lambda _self, *args: self.give(*args))
+
+    def give(self, _url, offset, _size, _on_trouble):
+        self.asked += 1
+        for at in range(offset, len(self.content)):
+            self.now += self.seconds
+            self.on_byte()
+            yield self.content[at : at + 1]
+
+    def source(self, archive, ours, **watch):
+        spec = {"type": "archive", "url": "http://a/x.tar", "checksum": archive["checksum"]}
+        watched = Watch(clock=lambda: self.now, stopped=lambda: self.stopped, **watch)
+        self.told = []
+        return make(ours, spec, watch=watched, tell=lambda *args: self.told.append(args))[0]
+
+
+def test_an_index_that_dribbles_is_left_in_time(archive, ours, monkeypatch):
+    web = Dribbling(archive, monkeypatch, 7.0)
+    source = web.source(archive, ours, stall_s=300.0)
+    offers = [source.offer(wanted(name)) for name in ("one:1b", "two:1b")]
+    problem = "it can't be read: its index isn't whole after 300 s, 43 bytes came"
+    assert [(offer.problem, offer.reachable) for offer in offers] == [(problem, False)] * 2
+    assert (web.now, web.asked) == (301.0, 1)
+    label = "archive http://a/x.tar"
+    assert web.told[-1] == ("one:1b", f"reading the index of {label}, 42B so far")
+
+
+def test_a_deadline_or_a_stop_ends_the_reading_of_an_index(archive, ours, monkeypatch):
+    web = Dribbling(archive, monkeypatch, 0.001)
+    source = web.source(archive, ours, deadline=0.0095)
+    text = "reading the index of archive http://a/x.tar was stopped at the deadline"
+    with pytest.raises(HostError, match=text):
+        source.offer(wanted("one:1b"))
+    assert len(web.told) == 9
+    web.now = 0.0
+    source = web.source(archive, ours)
+    web.on_byte = lambda: setattr(web, "stopped", "SIGTERM" if web.now > 0.0045 else "")
+    with pytest.raises(StoppedError, match="was stopped by SIGTERM"):
+        source.offer(wanted("one:1b"))
+    assert len(web.told) == 4
+    web.on_byte = lambda: setattr(web, "stopped", "")
+    web.stopped = ""
+    assert source.offer(wanted("one:1b")).usable  # it is nothing that is remembered
+
+
+def test_a_stop_ends_the_wait_for_an_index(archive, ours, monkeypatch):
+    stop = []
+
+    def get(_self, _url, _headers=None):
+        raise OSError("no route to host")
+
+    def tell(name, note):
+        assert (name, note) == ("one:1b", "archive a: asking again (no route to host)")
+        stop.append("SIGTERM")
+
+    monkeypatch.setattr(source_http.Client, "get", get)
+    spec = {"type": "archive", "name": "a", "url": "http://a/x", "checksum": archive["checksum"]}
+    watch = Watch(stopped=lambda: stop[0] if stop else "")
+    slept = []
+    retries = source_http.Retries(sleep=slept.append)
+    (source,) = make(ours, spec, retries=retries, watch=watch, tell=tell)
+    with pytest.raises(StoppedError, match="was stopped by SIGTERM"):
+        source.offer(wanted("one:1b"))
+    assert slept == []

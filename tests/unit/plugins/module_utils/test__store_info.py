@@ -13,11 +13,8 @@ from store_samples import LONG_AGO, blob_path, digest_of, write_blob, write_mode
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _ollama_store as stores
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
-from ansible_collections.hx_infra.llm.plugins.module_utils._store_info import (
-    Inventory,
-    Seen,
-    utc,
-)
+from ansible_collections.hx_infra.llm.plugins.module_utils._store_info import Inventory, Seen
+from ansible_collections.hx_infra.llm.plugins.module_utils._timestamp import utc
 
 WEIGHTS, OTHER, LICENSE = b"w" * 5000, b"o" * 9000, b"license" * 100
 

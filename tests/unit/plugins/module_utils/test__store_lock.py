@@ -134,3 +134,54 @@ def test_it_belongs_to_the_owner_of_the_store(tmp_path, lock_file):
         for path in (lock_file, lock_file.parent):
             assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
         assert stat.S_IMODE(lock_file.stat().st_mode) == 0o644
+
+
+def test_a_move_keeps_all_others_out_and_writes_nothing(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    with locks.MoveLock(str(store)):
+        for _name in range(2):
+            assert locks.held(str(store)) == "a move (model_store_relocate)"
+            for look_only in (True, False):
+                lock = locks.StoreLock(str(store), "run", look_only=look_only, pause=no_pause)
+                with pytest.raises(HostError, match=rf"{store}: a move \(model_store_relocate\)"):
+                    lock.__enter__()
+            with pytest.raises(HostError, match="a move"):
+                locks.MoveLock(str(store), pause=no_pause).__enter__()
+            store = store.rename(tmp_path / "moved")
+        assert list(store.iterdir()) == []
+    assert locks.held(str(store)) == ""
+    with locks.StoreLock(str(store), "run"):
+        assert locks.held(str(store)).startswith("run (pid ")
+
+
+def test_a_store_that_a_run_holds_is_not_moved(tmp_path):
+    with locks.StoreLock(str(tmp_path), "model_catalog"):
+        lock = locks.MoveLock(str(tmp_path), pause=no_pause)
+        with pytest.raises(HostError, match=r"works on the model store .*: model_catalog \(pid"):
+            lock.__enter__()
+    with locks.MoveLock(str(tmp_path)):
+        pass
+
+
+def test_somebody_who_only_looks_hinders_no_move(tmp_path):
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    def looked(_seconds):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    with locks.MoveLock(str(tmp_path), pause=looked):
+        assert locks.held(str(tmp_path)) != ""
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    with pytest.raises(HostError, match="a process that has not said yet who it is"):
+        locks.MoveLock(str(tmp_path), pause=no_pause).__enter__()
+    os.close(descriptor)
+
+
+def test_a_refused_run_holds_nothing(tmp_path):
+    """Else a run that is refused, and goes on in the same process, would refuse the next one."""
+    with locks.StoreLock(str(tmp_path), "first"), pytest.raises(HostError):
+        locks.StoreLock(str(tmp_path), "second", pause=no_pause).__enter__()
+    with locks.MoveLock(str(tmp_path), pause=no_pause):
+        pass

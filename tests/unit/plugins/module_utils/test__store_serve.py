@@ -180,6 +180,7 @@ def test_the_unit_is_shut_in(store, place):
         "--property=ProtectSystem=strict",
         "--property=NoNewPrivileges=yes",
         "--property=CapabilityBoundingSet=",
+        "--property=TasksMax=112",  # 32 transfers, 64 others, and some more
         "--property=IPAddressDeny=any",
         "--property=IPAddressAllow=192.0.2.0/24 2001:db8::/32",
     ):

@@ -187,14 +187,23 @@ def test_nothing_to_read_starts_nothing(root, monkeypatch):
     assert told == []
 
 
-def test_an_error_of_the_caller_ends_all_threads(root):
+def test_an_error_of_the_caller_ends_all_threads(root, monkeypatch):
+    before, ours, reading, real = set(threading.enumerate()), set(), threading.Event(), os.readv
+
+    def read(descriptor, buffers):
+        reading.set()
+        return real(descriptor, buffers)
+
     def fail(*_args):
+        assert reading.wait(20)
+        ours.update(set(threading.enumerate()) - before)
         raise KeyboardInterrupt
 
-    before = threading.active_count()
+    monkeypatch.setattr(_store_verify.os, "readv", read)
     with pytest.raises(KeyboardInterrupt):
-        run(root, progress=fail)
-    assert threading.active_count() == before
+        run(root, workers=2, progress=fail)
+    assert ours
+    assert [thread for thread in ours if thread.is_alive()] == []
 
 
 def test_windows_that_were_not_cached_are_dropped(root, monkeypatch):
