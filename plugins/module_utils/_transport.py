@@ -108,7 +108,8 @@ def ansible_http(*, use_proxy: bool = True, ca_path: str | None = None) -> Http:
                 http_agent="hx_infra.llm",
             )
         except urllib.error.HTTPError as error:
-            return Answer(error.code, error.fp or b"", _headers(error.headers))
+            # The error itself, not its file: it closes that when nobody holds it any more.
+            return Answer(error.code, error if error.fp else b"", _headers(error.headers))
         except urllib.error.URLError as error:
             raise OSError(str(error.reason)) from error
         except (http.client.HTTPException, urls.ConnectionError, ValueError) as error:

@@ -27,9 +27,9 @@ CONTENTS = (b"first weights", b"second, longer weights", b"third", b"config")
 WEIGHTS = CONTENTS[:3]
 VERSIONS = ((0,), (0, 1), (2,), (1, 2))  # what a model may consist of
 MAYBE = st.sampled_from((False, False, True))
-# What goes wrong with a blob; None for nothing. The configuration's content stays as it is: where an
-# undeclared model has it, only a run that is to change models reads it, as the engine doesn't list
-# that model.
+# What goes wrong with a blob; None for nothing. The configuration's content stays as it is: where
+# an undeclared model has it, only a run that is to change models reads it, as the engine doesn't
+# list that model.
 DAMAGE = st.sampled_from((None, None, None, "short", "missing", "flipped"))
 CONFIG_DAMAGE = DAMAGE.filter(lambda damage: damage != "flipped")
 # What an earlier run left of a blob: a download or a copy that broke off, a blob set aside.
