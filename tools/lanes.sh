@@ -27,7 +27,8 @@ lane() { # NUMBER
   for what in "${without_hosts[@]}"; do
     mkdir "build/taken/$what" 2>/dev/null || continue
     echo "lane $1: $what, after $((SECONDS - began)) s"
-    make "$what" || rc=$?
+    TIMEFORMAT="lane $1: $what took %R s, of the processor %U s + %S s"
+    time make "$what" || rc=$?
   done
   echo "lane $1: rc=$rc after $((SECONDS - began)) s"
   return "$rc"

@@ -71,7 +71,8 @@ for scenario in "$@"; do
   rm -f "build/skipped/$scenario"
   molecule "${base[@]}" reset --scenario-name "$scenario" >/dev/null
   began=$SECONDS
-  molecule "${base[@]}" test --destroy=never --scenario-name "$scenario" || failed+=("$scenario")
+  TIMEFORMAT="molecule: $scenario took %R s, of the processor %U s + %S s"
+  time molecule "${base[@]}" test --destroy=never --scenario-name "$scenario" || failed+=("$scenario")
   times+=("$scenario $((SECONDS - began))")
   if [ "$scenario" = "$last_measured" ]; then
     mkdir -p build/taken && touch "build/taken/measured-$lane"
