@@ -16,6 +16,7 @@ export MOLECULE_GLOB='molecule/*/molecule.yml'
 export MOLECULE_PROJECT_DIRECTORY=$PWD
 export ANSIBLE_CONFIG=$PWD/ansible.cfg
 export ANSIBLE_CONNECTION_PLUGINS=$PWD/tests/lab/connection_plugins
+export PYTHONPATH=$PWD/tests/lab/module_cache HX_MODULE_CACHE=$PWD/build/module-cache
 LAB_CONNECTION=$(tests/lab/engine.sh --connection)
 export LAB_CONNECTION
 base=(--base-config molecule/config.yml)
