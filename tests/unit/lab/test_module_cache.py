@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the lab's Python remembers: what sources compile to, and what they import."""
+"""What the lab's Python remembers: what sources compile to, what they import, what files say."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ import pytest
 from ansible.executor import module_common
 
 CACHE = Path(__file__).parents[2] / "lab/module_cache"
+since_219 = pytest.mark.skipif(
+    not hasattr(module_common, "_compile_module_ast"), reason="ansible-core before 2.19"
+)
 
 
 @pytest.fixture
@@ -116,9 +119,7 @@ def module(tmp_path):
     return run
 
 
-@pytest.mark.skipif(
-    not hasattr(module_common, "_compile_module_ast"), reason="ansible-core before 2.19"
-)
+@since_219
 def test_what_a_source_imports_is_found_once(module, tmp_path):
     assert '"number": 1' in module("one")
     assert '"number": 2' in module("two")  # a changed source is another one
@@ -133,3 +134,26 @@ def test_what_a_source_imports_is_found_once(module, tmp_path):
     kept_imports.write_text(whole[:10])
     assert '"number": 2' in module("two")
     assert kept_imports.read_text() == whole
+
+
+LOAD = """
+import sys
+from ansible.parsing.dataloader import DataLoader
+loader = DataLoader()
+first, again = (loader.load_from_file(sys.argv[1], "vaulted", unsafe=True) for _time in range(2))
+copied = loader.load_from_file(sys.argv[1])
+print(first is again, copied == first, *(copied[name] is first[name] for name in ("list", "text")))
+"""
+
+
+@since_219
+def test_vars_files_are_parsed_once_and_copies_share_nothing_but_texts(tmp_path):
+    (tmp_path / "vars.yml").write_text("list: [a, b]\ntext: '{{ c }}'\n")
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path / "vars.yml")],
+        env={**os.environ, "PYTHONPATH": str(CACHE), "HX_MODULE_CACHE": str(tmp_path / "cache")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["True", "True", "False", "True"]
