@@ -67,12 +67,15 @@ lint: venv ## ansible-lint, ruff, shellcheck, yamllint, changelog, collection do
 	# Without the hundred collections beside ansible-core: no documentation may name one of them.
 	ANSIBLE_COLLECTIONS_SCAN_SYS_PATH=false antsibull-docs lint-collection-docs . --plugin-docs --validate-collection-refs all
 
-.PHONY: units simulators core218
-units: venv ## unit tests: pure Python and shell, no host
+.PHONY: units simulators core218 bytecode
+# Of what the tests start over and over. Nothing writes any by itself: most runs are root's.
+bytecode: venv
+	@python -m compileall -q plugins tests/lab
+units: bytecode ## unit tests: pure Python and shell, no host
 	python -m pytest -p no:cacheprovider --durations=10 tests/unit
 simulators simulators-%: export PYTHONPATH := $(CURDIR)/tests/lab/module_cache
 simulators simulators-%: export HX_MODULE_CACHE := $(build)/module-cache
-simulators: engine ## modules and plugins against the simulators, the contract suite
+simulators: engine bytecode ## modules and plugins against the simulators, the contract suite
 	@mkdir -p $(build)
 	$(sudo) $(bin)/python -m pytest -p no:cacheprovider --durations=40 $(or $(FILES),tests/sim)
 simulators-%: # simulators-1 to -4: a part of the files, for the lanes of `make test`
