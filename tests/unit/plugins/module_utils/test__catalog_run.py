@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import shutil
+import threading
 
 import pytest
 from catalog_runs import ONE, TWO, Host, write
@@ -205,3 +207,43 @@ def test_what_ages_during_a_run_is_for_the_next_one(whole):
 
 def test_free_space_of_a_path_that_will_be(tmp_path):
     assert runs.free_bytes(str(tmp_path / "a" / "b")) > 0
+
+
+class Full(http.server.BaseHTTPRequestHandler):
+    """A peer without a free slot."""
+
+    def do_GET(self):
+        self.send_response(503)
+        self.send_header("Retry-After", "30")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@pytest.fixture
+def full_peer():
+    server = http.server.HTTPServer(("127.0.0.1", 0), Full)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    yield {"type": "peer", "name": "llm-02", "url": url, "token": "t"}
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_full_peer_is_waited_for_until_the_run_is_to_stop(host, full_peer):
+    told = []
+
+    def tell(item, phase, *_bytes, note="", **_unit):
+        told.append((item, phase, note))
+        host.stop = "SIGTERM"
+
+    host.told.update = tell
+    result = host.run("one", sources=[full_peer])
+    assert "stopped by SIGTERM" in result["msg"]
+    [(item, phase, note)] = told
+    assert (item, phase) == ("one:latest", "asking")
+    assert "llm-02" in note
