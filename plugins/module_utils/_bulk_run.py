@@ -35,6 +35,10 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._fsops import (
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._journal import Journal
 from ansible_collections.hx_infra.llm.plugins.module_utils._mounts import comment_out, unit_name
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_guard import (
+    pulls_going_on,
+    refusal,
+)
 
 
 class MountRun:
@@ -47,6 +51,7 @@ class MountRun:
         journal: remembers that the engine has to be started again.
         keep_dir: directory for the files that were replaced.
         stamp: the run's time in UTC, part of their names.
+        stores: directories that the engine may fill; it isn't stopped while it does.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class MountRun:
         journal: Journal,
         keep_dir: str,
         stamp: str,
+        stores: Sequence[str] = (),
     ) -> None:
         self.warnings: list[str] = []
         self.kept: list[str] = []
@@ -67,11 +73,13 @@ class MountRun:
         self._journal = journal
         self._keep_dir = keep_dir
         self._stamp = stamp
+        self._stores = stores
         self._uuid = found.disk.uuid
         self._reload_due = False
 
     def apply(self, steps: Sequence[Step]) -> str:
         """Carry out the steps in their order; return the UUID of the mounted file system."""
+        self._check_unfilled([step.target for step in steps if step.action == "stop"])
         started_again = [step for step in steps if step.action == "start"]
         try:
             for step in steps:
@@ -86,6 +94,13 @@ class MountRun:
         self._reload()
         self._journal.remove()
         return self._uuid
+
+    def _check_unfilled(self, stopped: Sequence[str]) -> None:
+        """Refuse to stop an engine that is pulling; check mode doesn't: a role waits in between."""
+        filled = [said for store in self._stores for said in pulls_going_on(store)]
+        for unit in stopped:
+            if filled:
+                raise refusal(f"{self._declared.host}: {unit}", "stopped", filled, 0.0)
 
     def _command(self, argv: Sequence[str], what: str) -> str:
         code, out, err = self._run(argv)

@@ -52,7 +52,10 @@ options:
     type: str
     default: ""
   unit_paths:
-    description: Paths that O(unit) reads; the unit is stopped if one of them is on the disk.
+    description:
+      - Paths that O(unit) reads; the unit is stopped if one of them is on the disk.
+      - The mount is refused while a model is downloaded into one of them, because older servers
+        delete unfinished downloads when they start.
     type: list
     elements: path
     default: []
@@ -237,7 +240,13 @@ def run(
         if not check_mode:
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             work = MountRun(
-                declared, found, command, journal=journal, keep_dir=f"{base}/kept", stamp=stamp
+                declared,
+                found,
+                command,
+                journal=journal,
+                keep_dir=f"{base}/kept",
+                stamp=stamp,
+                stores=params["unit_paths"],
             )
             uuid = work.apply(steps)
             kept, warnings = work.kept, work.warnings

@@ -184,6 +184,26 @@ def test_engine_on_the_disk_is_stopped_and_started(host: Host) -> None:
     assert not (host.root / "var/bulk-mount.json").exists()
 
 
+def test_engine_is_not_stopped_while_it_pulls(host: Host) -> None:
+    host.drift()
+    host.engine = "active"
+    blobs = host.old / "models/blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / f"sha256-{'a' * 64}-partial"
+    with part.open("w") as download:
+        download.write("begun")
+        download.flush()
+        before = host.tree()
+        wanted = rf"llm-01: engine.service was not stopped: a download is writing {part}"
+        with pytest.raises(HostError, match=wanted):
+            host.run(unit_paths=[str(host.old / "models")])
+        assert [line for line in host.tree() if "/var" not in line] == before
+        assert (host.engine, host.mounted_at()) == ("active", [str(host.old)])
+    os.utime(part, (0, 0))  # where not all processes are seen, a fresh file counts as open
+    host.run(unit_paths=[str(host.old / "models")])
+    assert (host.engine, host.mounted_at()) == ("active", [str(host.path)])
+
+
 @pytest.mark.parametrize("verb", ["disable", "daemon-reload", "start"])
 def test_interrupted_run_is_completed(host: Host, verb: str) -> None:
     host.drift()
