@@ -137,6 +137,14 @@ def ports(gw_01):
     return [row[18] for row in rows if "mistral" in "".join(row[1:2]) and row[3] == "llm-03.ollama"]
 
 
+def wait_until_loaded(gw_01, port, budget=30):
+    """Wait for the new worker: the old one answers for a moment after a reload."""
+    end = time.monotonic() + budget
+    while ports(gw_01) != [port]:
+        assert time.monotonic() < end, ports(gw_01)
+        time.sleep(0.2)
+
+
 def test_a_run_that_ended_before_its_reload_is_completed_by_the_next(load, gw_01, playbook):
     config = "/etc/haproxy/haproxy.cfg"
     with load.lossless():
@@ -146,7 +154,7 @@ def test_a_run_that_ended_before_its_reload_is_completed_by_the_next(load, gw_01
             f" -e '/^backend m_mistral/,/^$/ s/llm-03:11434/llm-03:11499/' {config}"
         )
         assert gw_01.run("systemctl reload haproxy").rc == 0
-        assert ports(gw_01) == ["11499"]
+        wait_until_loaded(gw_01, "11499")
         gw_01.run(f"mv /root/kept {config}")
         time.sleep(1)
         verified = playbook("molecule/gateway/converge.yml", f"--start-at-task={VERIFY}")
