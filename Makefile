@@ -50,7 +50,6 @@ lab-destroy: engine ## leave nothing of the lab behind
 
 .PHONY: test
 test: engine ## everything that CI runs
-	$(sudo) $(bin)/ansible-playbook tests/lab/create.yml
 	tools/lanes.sh
 	$(sudo) $(bin)/ansible-playbook tests/lab/destroy.yml
 lane-%: export HX_KEEP_LAB := yes
