@@ -7,7 +7,7 @@
 # they end together. Both wait a lot for what takes its time. So a third one helps them as soon as nothing is
 # measured any more. Before, it would be the load from outside that a benchmark is there to find, and takes
 # only what computes and waits for nobody, at the lowest priority. Nothing is measured while the lab comes up
-# either, and that leaves a processor free: lane 0 is what is done meanwhile.
+# either, and that leaves a processor free: lane 0 begins with what computes then.
 # The first is watched live, the output of the others comes when they are done. A failure doesn't end a lane,
 # so that one run shows them all. What failed is said last, in the lines that say why: the end of a log is
 # what a person, or a CI's summary, sees first.
@@ -26,7 +26,7 @@ measured() {
 take() { # LANE WHAT: do what no lane has taken yet; the lane's rc tells whether anything failed
   local priority=()
   mkdir "build/taken/$2" 2>/dev/null || return 0
-  [ "$1" != 3 ] || measured || priority=(nice -n 19)
+  [[ $1 = [12] ]] || measured || priority=(nice -n 19)
   echo "lane $1: $2, after $SECONDS s"
   TIMEFORMAT="lane $1: $2 took %R s, of the processor %U s + %S s"
   time "${priority[@]}" make "$2" || rc=$?
@@ -76,8 +76,6 @@ make lab || {
   end_others
   exit "$rc"
 }
-wait "${others[0]}" || rc=$?
-others=()
 begin 2
 begin 3
 lane 1 2>&1 | tee build/lane-1.log || rc=$?
