@@ -201,6 +201,7 @@ def observe(
         busy=tuple(busy),
         engine_state=state,
         engine_inside=inside,
+        engine_models=models,
         marker=read_marker(root) if root else None,
         interrupted=interrupted,
         root_owner=(top.st_uid, top.st_gid) if top else (0, 0),

@@ -105,6 +105,7 @@ class Observed:
     busy: tuple[str, ...] = ()
     engine_state: str = "inactive"
     engine_inside: bool = False
+    engine_models: str = ""
     marker: dict[str, Any] | None = None
     interrupted: bool = False
     root_owner: tuple[int, int] = (0, 0)

@@ -97,10 +97,18 @@ class MountRun:
 
     def _check_unfilled(self, stopped: Sequence[str]) -> None:
         """Refuse to stop an engine that is pulling; check mode doesn't: a role waits in between."""
-        filled = [said for store in self._stores for said in pulls_going_on(store)]
-        for unit in stopped:
-            if filled:
-                raise refusal(f"{self._declared.host}: {unit}", "stopped", filled, 0.0)
+        if not stopped:
+            return
+        host = self._declared.host
+        # What the engine says itself may lie elsewhere; several of the paths may be one store.
+        paths = [path for path in (self._found.engine_models, *self._stores) if path]
+        stores = {os.path.realpath(path): path for path in paths}
+        try:
+            filled = [said for path in stores.values() for said in pulls_going_on(path)]
+        except HostError as error:
+            raise HostError(f"{host}: {error.message}", error.remedy) from error
+        if filled:
+            raise refusal(f"{host}: {stopped[0]}", "stopped", filled, 0.0)
 
     def _command(self, argv: Sequence[str], what: str) -> str:
         code, out, err = self._run(argv)

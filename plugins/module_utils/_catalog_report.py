@@ -89,6 +89,23 @@ def planned(plan: Plan, store: Store, before: list[Entry], after: list[Entry]) -
     }
 
 
+def untouched(plan: Plan, store: Store, before: list[Entry]) -> dict[str, Any]:
+    """Return what takes the place of a part of that while nothing has been done yet.
+
+    It is what remains of a run that is refused.
+    """
+    shown = diff_text(before, _unfinished(store), store.aside.values())
+    return {
+        "changed": False,
+        "catalog": {"before": before, "after": before},
+        "aside": [file.path for file in store.aside.values()],
+        **freed(store, store),
+        "downloaded_bytes": 0,
+        "env": environment(before, plan.kept_versions),
+        "diff": {"before": shown, "after": shown},
+    }
+
+
 def done(
     before: Store,
     now: Store,

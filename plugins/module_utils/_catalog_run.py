@@ -122,6 +122,8 @@ class _Run:
         before = report.entries(store, declaration)
         after = report.predicted(plan, store, declaration)
         result.update(report.planned(plan, store, before, after))
+        if not self.check_mode:
+            result.update(report.untouched(plan, store, before))
         space_path = self.params["space_path"] or self.root
         catalog.check_space(plan, declaration.reserve_bytes, io.free_bytes(space_path), space_path)
         needs_engine = any(step.names_model for step in plan.changes)
@@ -133,6 +135,8 @@ class _Run:
             evidence = "as planned"
         elif plan.changes or plan.unavailable:
             begun = {(step.action, step.target) for step in plan.changes}
+            result["changed"] = bool(plan.changes)
+            del result["env"]  # until the store is read again, nobody knows what is there
             outcomes = self._apply(plan, store, offers)
             now = self.checker.read_store()
             left_plan = catalog.make_plan(declaration, now, {}, io.moment())

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.hx_infra.llm.plugins.module_utils import _bulk_observe
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._mounts import (
     parse_mountinfo,
@@ -184,11 +185,18 @@ def test_engine_on_the_disk_is_stopped_and_started(host: Host) -> None:
     assert not (host.root / "var/bulk-mount.json").exists()
 
 
-def test_engine_is_not_stopped_while_it_pulls(host: Host) -> None:
+@pytest.mark.parametrize("told", [True, False], ids=["declared", "as the engine says"])
+def test_engine_is_not_stopped_while_it_pulls(
+    host: Host, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host.drift()
     host.engine = "active"
     blobs = host.old / "models/blobs"
     blobs.mkdir(parents=True)
+    models = str(blobs.parent)
+    paths = [models] if told else []
+    if not told:
+        monkeypatch.setattr(_bulk_observe, "engine_models_path", lambda *_unit: models)
     part = blobs / f"sha256-{'a' * 64}-partial"
     with part.open("w") as download:
         download.write("begun")
@@ -196,11 +204,11 @@ def test_engine_is_not_stopped_while_it_pulls(host: Host) -> None:
         before = host.tree()
         wanted = rf"llm-01: engine.service was not stopped: a download is writing {part}"
         with pytest.raises(HostError, match=wanted):
-            host.run(unit_paths=[str(host.old / "models")])
+            host.run(unit_paths=paths)
         assert [line for line in host.tree() if "/var" not in line] == before
         assert (host.engine, host.mounted_at()) == ("active", [str(host.old)])
     os.utime(part, (0, 0))  # where not all processes are seen, a fresh file counts as open
-    host.run(unit_paths=[str(host.old / "models")])
+    host.run(unit_paths=paths)
     assert (host.engine, host.mounted_at()) == ("active", [str(host.path)])
 
 

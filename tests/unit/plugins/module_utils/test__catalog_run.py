@@ -16,6 +16,7 @@ from catalog_runs import ONE, TWO, Host, write
 from store_samples import LONG_AGO, blob_path, digest_of, write_blob, write_model
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _catalog_run as runs
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
 from ansible_collections.hx_infra.llm.plugins.module_utils._store_lock import StoreLock
 
@@ -119,6 +120,28 @@ def test_the_disk_is_looked_at_before_the_first_byte(host):
     result = host.run("one")
     assert "Nothing was pulled" in result["msg"]
     assert host.api.asked == []
+
+
+def test_a_run_that_is_refused_tells_of_the_models_that_are_there(whole):
+    before = whole.run("one", "two")["env"]
+    write(whole.registry, "three", b"weights three")
+    whole.free = 10
+    result = whole.run("one", "three", forbidden=["two"])
+    assert "Nothing was pulled" in result["msg"]
+    counted = ("changed", "downloaded_bytes", "reclaimed_files")
+    assert [result[name] for name in counted] == [False, 0, 0]
+    assert result["env"] == before
+    assert result["catalog"]["after"] == result["catalog"]["before"]
+    assert [step["action"] for step in result["plan"]] == ["adopt", "pull", "remove"]
+
+
+def test_a_run_that_breaks_off_tells_of_no_models(whole, monkeypatch):
+    def broken(_self, _plan):
+        raise HostError("no more")
+
+    monkeypatch.setattr(runs.Executor, "apply", broken)
+    result = whole.run("one", forbidden=["two"])
+    assert (result["msg"], result["changed"], "env" in result) == ("no more", True, False)
 
 
 def test_an_engine_that_serves_something_else(whole):
