@@ -298,7 +298,9 @@ env:
   description:
     - The models after the run, with what an environment file says about them, in the form that
       M(hx_infra.llm.ollama_env) takes. Without RV(kept_versions).
-  returned: always
+    - A run that is refused returns the models that are there. One that breaks off before it could
+      look at the store again returns none.
+  returned: when the models are known
   type: list
   elements: dict
   contains:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._env_file import human_size
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import (
     parse_name,
     read_pin,
@@ -56,12 +57,15 @@ def problems(store: Mapping[str, Any], declared: Sequence[Mapping[str, Any]]) ->
     if not store.get("exists", True):
         return [f"there is no store at {store['store']}, wanted one"] if declared else []
     there = {parse_name(model["name"]).key: model for model in store["models"]}
-    found = (_problem(entry, there.get(parse_name(entry["name"]).key)) for entry in declared)
-    return [text for text in found if text]
+    return [text for entry in declared for text in [_problem(entry, there)] if text]
 
 
-def _problem(entry: Mapping[str, Any], model: Mapping[str, Any] | None) -> str:
-    name, pin = parse_name(entry["name"]), read_pin(entry.get("digest") or "")
+def _problem(entry: Mapping[str, Any], there: Mapping[str, Mapping[str, Any]]) -> str:
+    try:
+        name, pin = parse_name(entry["name"]), read_pin(entry.get("digest") or "")
+    except HostError as error:  # of one host: the others are reported all the same
+        return str(error).rstrip(".")
+    model = there.get(name.key)
     if model is None:
         return f"{name} is not there, wanted it whole"
     if not str(model["digest"]).startswith(pin):

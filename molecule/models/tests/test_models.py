@@ -42,3 +42,38 @@ def test_no_blob_is_missing_and_none_is_left_over(llm_02):
 def test_the_store_belongs_to_the_engine(llm_02):
     pulled = llm_02.check_output(f"stat -c %U {STORE}/manifests/*/*/gemma2/2b {STORE}/blobs/*")
     assert set(pulled.split()) == {"ollama"}
+
+
+def run(playbook, name, *arguments, **given):
+    """Run a playbook on the host; return its exit status and all that it said, in one line."""
+    done = playbook(
+        f"playbooks/{name}.yml",
+        *("--limit=llm-02", "--extra-vars", json.dumps({"llm_store_dir": STORE, **given})),
+        *arguments,
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def test_an_archive_is_written_once_and_its_directory_stays_as_it_is(llm_02, playbook):
+    llm_02.check_output("rm -rf /srv/export && install -d -m 1777 /srv/export")
+    given = {"llm_export_dir": "/srv/export", "llm_export_models": ["gemma2:2b"]}
+    dry, said = run(playbook, "export_models", "--check", **given)
+    assert (dry, llm_02.check_output("ls /srv/export")) == (0, ""), said
+    made, said = run(playbook, "export_models", **given)
+    assert (made, "changed=1 " in said) == (0, True), said
+    checksum = llm_02.check_output("cd /srv/export && sha256sum -c --quiet *.sha256; cat *.sha256")
+    assert f'checksum: "sha256:{checksum.split()[0]}"' in said.replace('\\"', '"'), said
+    again, said = run(playbook, "export_models", **given)
+    assert (again, "changed=0 " in said) == (0, True), said
+    assert llm_02.check_output("stat -c %a /srv/export") == "1777"
+
+
+def test_an_audit_names_the_host_whose_declaration_is_wrong(playbook):
+    whole, said = run(playbook, "audit_models", llm_models=[{"name": "gemma2:2b"}])
+    assert (whole, "llm-02 1 of 1 4" in said) == (0, True), said
+    wrong, said = run(
+        playbook, "audit_models", llm_models=[{"name": "gemma2:2b"}, {"name": "No 1"}]
+    )
+    assert wrong != 0
+    assert "llm-02: FAIL: 'No 1' is no model name" in said, said
+    assert "llm-02 1 of 2 4" in said, said

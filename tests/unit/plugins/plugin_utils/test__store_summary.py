@@ -13,6 +13,7 @@ from ansible_collections.hx_infra.llm.plugins.plugin_utils._store_summary import
 
 HEX = "0123456789abcdef" * 4
 MOVED = "phi3:latest has the digest 0123456789ab, wanted ffffffffffff"
+NO_NAME = "'Qwen 3' is no model name: its model is 'Qwen 3', wanted one such as 'qwen3:1.7b'"
 
 
 def model(name, **changed):
@@ -72,6 +73,7 @@ def test_the_table_and_what_stands_below_it():
         ([{"name": "phi3", "digest": HEX[:12]}], []),
         ([{"name": "phi3", "digest": "f" * 12}], [MOVED]),
         ([{"name": "qwen3:1.7b"}], ["qwen3:1.7b is not there, wanted it whole"]),
+        ([{"name": "Qwen 3"}, {"name": "phi3", "digest": "f" * 12}], [NO_NAME, MOVED]),
     ],
 )
 def test_what_fails_a_host(declared, wanted):
