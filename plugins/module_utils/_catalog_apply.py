@@ -45,9 +45,6 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import 
     Layer,
     Store,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._open_files import open_inodes
-
-__all__ = ["Executor", "Outcome", "open_inodes"]
 
 
 @dataclass(frozen=True)
