@@ -153,7 +153,9 @@ class _Run:
                 self._check_served(store, optional=False)
         if not self.check_mode:
             self.checker.forget_missing(store)
-        result["verdicts"] = verdicts(declaration, after, plan, store, outcomes, evidence=evidence)
+        result["verdicts"] = verdicts(
+            declaration, after, plan, store, outcomes, evidence=evidence, planned=self.check_mode
+        )
         _check_done(outcomes, left)
 
     def _verify_declared(self, store: Store) -> None:

@@ -14,6 +14,8 @@ from ansible_collections.hx_infra.llm.plugins.module_utils import _verdict as ve
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_bring import Outcome
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import (
     DISCARD,
+    PRUNE_ORPHAN,
+    PRUNE_PARTIAL,
     RESTORE,
     SHORT,
     Declaration,
@@ -33,8 +35,19 @@ def verdicts(
     outcomes: Iterable[Outcome] = (),
     *,
     evidence: str,
+    planned: bool = True,
 ) -> list[dict[str, Any]]:
-    """Judge the catalog that a run leaves, or that a plan would leave."""
+    """Judge the catalog that a run leaves, or that a plan would leave.
+
+    Args:
+        declaration: what was declared.
+        after: the models then.
+        plan: the plan; of a run that has ended, one that was made anew.
+        store: the store that it was made for.
+        outcomes: how the steps of the run went.
+        evidence: where that is known from.
+        planned: whether what the plan removes counts as gone.
+    """
     found = {parse_name(entry["name"]).key: entry for entry in after}
     kept = {model.name.key for model in plan.kept_versions}
     judged = [_exact(declaration, found, kept, evidence)]
@@ -55,7 +68,7 @@ def verdicts(
         for outcome in outcomes
         if outcome.proof_s is not None
     ]  # fmt: skip
-    return verdict.as_dicts([*judged, *_left_over(plan, store, evidence)])
+    return verdict.as_dicts([*judged, *_left_over(plan, store, evidence, planned)])
 
 
 def _exact(
@@ -124,14 +137,19 @@ def _defect(item: Wanted, store: Store) -> str:
     return f"blob sha256-{layer.digest[:SHORT]} is {state}{flaw}{more}"
 
 
-def _left_over(plan: Plan, store: Store, evidence: str) -> list[verdict.Verdict]:
+def _left_over(plan: Plan, store: Store, evidence: str, planned: bool) -> list[verdict.Verdict]:
     """Judge what takes up space or hides something without being a model."""
     judged = []
-    settled = {step.target for step in plan.changes if step.action in (RESTORE, DISCARD)}
+    steps = plan.changes if planned else []
+    left = {} if planned else {step.target: step.action for step in plan.changes}
+    settled = {step.target for step in steps if step.action in (RESTORE, DISCARD)}
     aside = [file for file in store.aside.values() if file.path not in settled]
+    unfinished = (*store.partials, *store.incoming)
+    partials = [file for file in unfinished if left.get(file.path) == PRUNE_PARTIAL]
+    orphans = [file for file in store.blobs.values() if left.get(file.path) == PRUNE_ORPHAN]
     for check, files in (
-        ("store_partials", plan.kept_partials),
-        ("store_orphans", plan.orphans),
+        ("store_partials", [*plan.kept_partials, *partials]),
+        ("store_orphans", [*plan.orphans, *orphans]),
         ("store_aside", aside),
         ("store_foreign_files", store.foreign),
     ):
@@ -149,7 +167,7 @@ def _left_over(plan: Plan, store: Store, evidence: str) -> list[verdict.Verdict]
                 otherwise=verdict.WARN,
             )
         )
-    named = {parse_name(step.target).manifest.lower() for step in plan.changes if step.names_model}
+    named = {parse_name(step.target).manifest.lower() for step in steps if step.names_model}
     bad = [path for path in (*store.corrupt, *store.stray) if path.lower() not in named]
     judged.append(
         verdict.judge(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import shutil
 import threading
 
@@ -133,6 +134,21 @@ def test_a_run_that_is_refused_tells_of_the_models_that_are_there(whole):
     assert result["env"] == before
     assert result["catalog"]["after"] == result["catalog"]["before"]
     assert [step["action"] for step in result["plan"]] == ["adopt", "pull", "remove"]
+
+
+def test_what_could_not_be_removed_is_judged_as_there(whole, monkeypatch):
+    write_blob(whole.root, b"orphan")
+    os.utime(blob_path(whole.root, b"orphan"), (LONG_AGO, LONG_AGO))
+
+    def refused(_self, plan):
+        return [runs.Outcome(step.action, step.target, False, "no") for step in plan.changes]
+
+    predicted = whole.run("one", "two", prune_orphans=True, check=True)
+    monkeypatch.setattr(runs.Executor, "apply", refused)
+    result = whole.run("one", "two", prune_orphans=True)
+    for run, status in ((predicted, "PASS"), (result, "WARN")):
+        found = {verdict["check"]: verdict["status"] for verdict in run["verdicts"]}
+        assert found["store_orphans"] == status
 
 
 def test_a_run_that_breaks_off_tells_of_no_models(whole, monkeypatch):

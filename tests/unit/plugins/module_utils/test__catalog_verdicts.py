@@ -15,10 +15,10 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_bring import
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_verdicts import verdicts
 
 
-def judged(declaration, store, plan=None, outcomes=()):
+def judged(declaration, store, plan=None, outcomes=(), **options):
     entries = report.entries(store, declaration)
     plan = plan or plan_of(declaration, store)
-    return verdicts(declaration, entries, plan, store, outcomes, evidence="test")
+    return verdicts(declaration, entries, plan, store, outcomes, evidence="test", **options)
 
 
 def test_verdicts_name_what_is_wrong():
@@ -41,6 +41,21 @@ def test_verdicts_name_what_is_wrong():
         ("store_foreign_files", "store", "PASS"),
         ("store_manifests", "store", "WARN"),
     ]
+
+
+def test_what_a_run_has_not_done_does_not_count_as_done():
+    declaration = declare("one", forbidden=["odd"], prune_orphans=True, prune_partials=True)
+    store = make_store({"one": "ac"}, "acd", [partial("b")])
+    store.aside[hexa("s")] = aside("s")
+    store.corrupt["manifests/registry.ollama.ai/library/odd/latest"] = "no JSON"
+    plan = plan_of(declaration, store)
+    actions = {step.action for step in plan.changes}
+    assert actions == {"prune_partial", "prune_orphan", "discard", "remove"}
+    for planned, wanted in ((True, "PASS"), (False, "WARN")):
+        found = judged(declaration, store, plan, planned=planned)
+        status = {entry["check"]: entry["status"] for entry in found}
+        checks = ("store_partials", "store_orphans", "store_aside", "store_manifests")
+        assert [status[check] for check in checks] == [wanted] * 4
 
 
 def test_the_flaw_of_a_blob_is_said():
