@@ -118,9 +118,14 @@ class Executor:
         _unlink(self._path(step.target))
 
     def _prune_orphan(self, step: Step) -> None:
-        """Look once more: when a download failed, the old manifest still refers to the blob."""
+        """Look once more: when a download failed, the old manifest still refers to the blob.
+
+        Or somebody has begun to download since then: an engine takes what it finds for downloaded,
+        and writes the manifest at the end.
+        """
         self._check_came(step)
         self._check_unused(step)
+        self._check_nothing_began(step)
         _unlink(self._path(step.target))
 
     def _discard(self, step: Step) -> None:
@@ -144,6 +149,13 @@ class Executor:
         now = self.tools.checker.read_store()
         if step.digest in now.referenced() or now.corrupt:
             raise HostError(f"{step.target} was kept: a model may refer to it.")
+
+    def _check_nothing_began(self, step: Step) -> None:
+        was, now = self.store, self.tools.checker.read_store()
+        known = {file.path for file in (*was.partials, *was.incoming)}
+        began = {file.path for file in (*now.partials, *now.incoming)} - known
+        if began or now.blobs.keys() - was.blobs.keys() - now.referenced():
+            raise HostError(f"{step.target} was kept: a download has begun that may want it.")
 
     def _in_place(self, *digests: str) -> bool:
         """Say whether blobs are there, of the size that models give them and a good content."""

@@ -219,18 +219,21 @@ class _Bringing:
     def _from(self, offer: Offer) -> None:
         """Bring the model from one source and verify what came."""
         tools, item = self._tools, self._item
-        tools.watch.check(f"bringing {item.name}")
-        self._set_bad_aside(offer)
         source = source_for(tools.sources, offer.source)
-        source.fetch(item, offer, self._tell)
-        now = tools.checker.read_store()
-        model = now.find(item.name)
-        if model:
-            digests = [layer.digest for layer in model.layers]
-            tools.checker.check(now, digests, self._step.target)
-        problem = why_pull(item, now)
-        if problem:
-            raise HostError(f"{item.name} came from {offer.source}, but {problem}.")
+        # A repair that fails beside this one puts a bad blob back, which is then taken for whole.
+        for _attempt in range(2 if tools.declaration.parallel > 1 else 1):
+            tools.watch.check(f"bringing {item.name}")
+            self._set_bad_aside(offer)
+            source.fetch(item, offer, self._tell)
+            now = tools.checker.read_store()
+            model = now.find(item.name)
+            if model:
+                digests = [layer.digest for layer in model.layers]
+                tools.checker.check(now, digests, self._step.target)
+            problem = why_pull(item, now)
+            if not problem:
+                return
+        raise HostError(f"{item.name} came from {offer.source}, but {problem}.")
 
     def _set_bad_aside(self, offer: Offer) -> None:
         """Have nothing in place that a source would take for a whole blob."""

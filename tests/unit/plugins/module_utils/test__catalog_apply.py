@@ -10,6 +10,7 @@ import json
 import os
 import threading
 
+import pytest
 from catalog_rig import Source, World
 from store_samples import LONG_AGO, blob_path, digest_of, write_blob, write_model, write_partial
 
@@ -71,10 +72,11 @@ def test_two_repairs_of_one_blob_at_once(tmp_path):
     path = blob_path(tmp_path, ONE)
     path.write_bytes(b"Weights one")
     source = Source(tmp_path, {"one": [ONE], "two": [ONE]})
-    met = threading.Barrier(2, timeout=20)
+    met, begun = threading.Barrier(2, timeout=20), set()
 
-    def trouble(name, count):
-        if count == 0:
+    def trouble(name, _count):
+        if name not in begun:  # the other one may have to begin again
+            begun.add(name)
             met.wait()
         if name == "one:latest":
             raise HostError("no.")
@@ -153,6 +155,24 @@ def test_an_orphan_that_a_model_refers_to_after_all(tmp_path):
     assert shown(outcomes) == [(words.PRUNE_ORPHAN, f"blobs/{blob.name}", False)]
     assert "a model may refer to it" in outcomes[0].detail
     assert blob.exists()
+
+
+@pytest.mark.parametrize("came", ["a part", "a blob"])
+def test_no_orphan_goes_when_a_download_has_begun(tmp_path, came):
+    orphan = write_blob(tmp_path, ONE)
+    os.utime(orphan, (LONG_AGO, LONG_AGO))
+    world = World(tmp_path, prune_orphans=True)
+
+    def begin():
+        if came == "a part":
+            write_partial(tmp_path, TWO, 3)
+        else:
+            write_blob(tmp_path, TWO)
+
+    [outcome] = world.apply(begin)
+    assert (outcome.action, outcome.ok) == ("prune_orphan", False)
+    assert "was kept: a download has begun" in outcome.detail
+    assert orphan.exists()
 
 
 def test_no_orphan_goes_while_a_manifest_stays_unreadable(tmp_path):
