@@ -149,6 +149,8 @@ options:
       - Seconds without a new byte after which a pull counts as failed, so that the next source is
         tried. The next run resumes it. That the engine says nothing while it verifies a download
         doesn't count.
+      - Peers and archives are asked again when they give nothing for 30 seconds, and have failed
+        after seven such attempts in a row.
     type: int
     default: 300
     version_added: 0.5.0
