@@ -18,6 +18,7 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_decide impor
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_offer import Offers
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_picture import Picture
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import (
+    ADOPT,
     Declaration,
     Moment,
     Plan,
@@ -117,6 +118,9 @@ def _model_step(decision: Decision, picture: Picture, planned: set[str]) -> Step
     """Plan one declared model; ``planned`` collects the blobs that earlier downloads bring."""
     store = picture.store
     name = str(decision.item.name)
+    if picture.healing_of(decision):
+        model = decision.model.digest if decision.model else ""
+        return Step(ADOPT, name, "another model's download brings what it lacks", digest=model)
     if not decision.downloads:
         return Step(decision.action, name, decision.reason, digest=decision.digest)
     coming: list[Layer] = []

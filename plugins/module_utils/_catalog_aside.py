@@ -75,7 +75,7 @@ class Aside:
         name = _name(file.digest)
         with self._lock, self._folders("set aside", file.digest) as (blobs, aside):
             found = os.path.basename(file.path)  # very old servers named it another way
-            if _inode(blobs.status(found)) == file.inode:
+            if _inode(blobs.status(found, follow=True)) == file.inode:
                 if aside.status(name) is None:
                     blobs.move(found, aside, name)
                 else:
@@ -130,7 +130,7 @@ class Aside:
         with self._folders("put back", digest) as (blobs, aside):
             if aside.status(name) is None:
                 return True
-            if bad is not None and _inode(blobs.status(name)) == bad:
+            if bad is not None and _inode(blobs.status(name, follow=True)) == bad:
                 aside.move(name, blobs, name)
                 return True
             return aside.move_beside(name, blobs, name)

@@ -37,7 +37,10 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import 
 )
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_progress import CatalogProgress
 from ansible_collections.hx_infra.llm.plugins.module_utils._env_file import human_size
-from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import (
+    HostError,
+    UnreachableError,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import (
     CORRUPT,
     MISSING,
@@ -64,6 +67,8 @@ class Outcome:
         attempts: how it went with each source that was tried, as source, ok and detail.
         bytes: what was downloaded.
         seconds: how long the step took.
+        refuted: whether a new model came and then didn't answer as it should. What was cut off, or
+            had no engine to answer it, is not.
     """
 
     action: str
@@ -75,6 +80,7 @@ class Outcome:
     attempts: tuple[dict[str, Any], ...] = ()
     bytes: int = 0
     seconds: float = 0.0
+    refuted: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that results carry."""
@@ -137,6 +143,7 @@ def bring(step: Step, tools: Tools) -> Outcome:
         tuple(work.attempts),
         work.bytes,
         time.monotonic() - began,
+        work.refuted,
     )
 
 
@@ -147,12 +154,14 @@ class _Bringing:
         attempts: how each source went.
         source: the one that gave the model.
         bytes: what was downloaded.
+        refuted: whether the new model didn't answer as it should.
     """
 
     def __init__(self, step: Step, item: Wanted, tools: Tools) -> None:
         self.attempts: list[dict[str, Any]] = []
         self.source = ""
         self.bytes = 0
+        self.refuted = False
         self._step = step
         self._item = item
         self._tools = tools
@@ -201,7 +210,13 @@ class _Bringing:
         with tools.proving:  # one after the other: each may need all of the memory
             tools.watch.check(f"prompting {name}")
             tools.progress.update(self._step.target, "proving", note="waiting for its first answer")
-            return note, tools.engine.prove(name)
+            try:
+                return note, tools.engine.prove(name)
+            except UnreachableError:
+                raise
+            except HostError:
+                self.refuted = not tools.watch.over()
+                raise
 
     def _usable(self) -> list[Offer]:
         offers = self._tools.offers.get(self._item.name.key, ())

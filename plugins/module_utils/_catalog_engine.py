@@ -51,7 +51,12 @@ class Engine(Protocol):
         """Take a model out of memory and say whether it went."""
 
     def prove(self, name: ModelName) -> float:
-        """Let a model answer and return the seconds that it took."""
+        """Let a model answer and return the seconds that it took.
+
+        Raises:
+            HostError: it did not answer.
+            UnreachableError: the engine gives no answer at all.
+        """
 
 
 class EnginePull:

@@ -97,7 +97,7 @@ class Picture:
     def unknown(self) -> bool:
         """Whether blobs may be wanted that nobody can name now."""
         unknown = [decision for decision in self.decisions.values() if decision.unknown]
-        return not all(self._healing(decision) for decision in unknown)
+        return not all(self.healing_of(decision) for decision in unknown)
 
     @cached_property
     def healing(self) -> tuple[str, ...]:
@@ -107,10 +107,11 @@ class Picture:
         """
         decisions = self.decisions.values()
         return tuple(
-            sorted({digest for decision in decisions for digest in self._healing(decision)})
+            sorted({digest for decision in decisions for digest in self.healing_of(decision)})
         )
 
-    def _healing(self, decision: Decision) -> list[str]:
+    def healing_of(self, decision: Decision) -> list[str]:
+        """Return the blobs by which other downloads make a model whole that no source can give."""
         if decision.action != UNAVAILABLE or decision.model is None:
             return []
         if not decision.model.digest.startswith(decision.item.pin):

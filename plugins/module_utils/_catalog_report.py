@@ -82,6 +82,7 @@ def planned(plan: Plan, store: Store, before: list[Entry], after: list[Entry]) -
         "verdicts": [],
         "outcomes": [],
         "env": environment(after, plan.kept_versions),
+        "env_before": environment(before, plan.kept_versions),
         "diff": {
             "before": diff_text(before, _unfinished(store), store.aside.values()),
             "after": diff_text(after, plan.kept_partials, kept_aside),

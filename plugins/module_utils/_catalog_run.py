@@ -127,7 +127,8 @@ class _Run:
         space_path = self.params["space_path"] or self.root
         catalog.check_space(plan, declaration.reserve_bytes, io.free_bytes(space_path), space_path)
         needs_engine = any(step.names_model for step in plan.changes)
-        self._check_served(store, optional=self.check_mode or not needs_engine)
+        if not self.check_mode:  # a run before this one may yet give the engine its store
+            self._check_served(store, optional=not needs_engine)
         outcomes: list[Outcome] = []
         evidence = "read from the store"
         left = plan.unavailable
@@ -192,15 +193,18 @@ class _Run:
         return Executor(store, tools).apply(plan)
 
     def _check_served(self, store: Store, *, optional: bool) -> None:
-        """Make sure that the engine serves the store that was read."""
+        """Make sure that the engine serves the store that was read.
+
+        Args:
+            store: the store.
+            optional: whether the engine may be down.
+        """
         try:
             listed = set(self.io.api.tags())
         except HostError:
             if optional:
                 return
             raise
-        if optional:
-            return
         unlisted = [
             model
             for key, model in store.models.items()
@@ -221,13 +225,13 @@ class _Run:
 
 def _check_done(outcomes: list[Outcome], left: list[words.Step]) -> None:
     failed = [f"{outcome.target}: {outcome.detail}" for outcome in outcomes if not outcome.ok]
-    if not failed:
-        failed = [
-            f"{step.target}: {step.reason}."
-            if step.action == words.UNAVAILABLE
-            else f"{words.sentences([step])[0]} (still needed)."
-            for step in left
-        ]
+    named = {outcome.target for outcome in outcomes if not outcome.ok}
+    failed += [
+        f"{step.target}: {step.reason}."
+        for step in left
+        if step.action == words.UNAVAILABLE and step.target not in named
+    ]
+    failed = failed or [f"{words.sentences([step])[0]} (still needed)." for step in left]
     if failed:
         raise HostError(f"the models are not as declared: {' '.join(failed)}")
 

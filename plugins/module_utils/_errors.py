@@ -25,3 +25,7 @@ class HostError(Exception):
         if self.remedy:
             return f"{self.message} {self.remedy}"
         return self.message
+
+
+class UnreachableError(HostError):
+    """A server gives no answer at all, which says nothing of what it was asked for."""

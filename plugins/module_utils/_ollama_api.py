@@ -13,7 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import (
+    HostError,
+    UnreachableError,
+)
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import (
     ModelName,
     parse_name,
@@ -122,6 +125,7 @@ class OllamaApi:
 
         Raises:
             HostError: it did not answer.
+            UnreachableError: the server didn't.
         """
         clock = self._watch.clock
         started = clock()
@@ -187,7 +191,7 @@ class OllamaApi:
             timeout = self._watch.seconds(timeout)
             return self._http(method, f"{self.url}{path}", data, headers, timeout)
         except OSError as error:
-            raise HostError(
+            raise UnreachableError(
                 f"the Ollama API at {self.url} doesn't answer {method} {path}: {error}.",
                 "Check that the service runs and listens there.",
             ) from error

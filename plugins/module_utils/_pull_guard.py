@@ -19,6 +19,7 @@ from typing import Any
 from ansible_collections.hx_infra.llm.plugins.module_utils._env_file import human_size
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import (
+    Store,
     StoredFile,
     read_store,
 )
@@ -69,7 +70,11 @@ def downloads_going_on(
     if not os.path.isdir(root):
         return []
     store = read_store(root)
-    files = [*store.partials, *store.incoming]
+    # A pull verifies its blobs when all have come, and writes the manifest last. What a manifest
+    # that can't be read refers to, an engine may just as well have open because it answers with it.
+    used = store.blobs.keys() if store.corrupt else store.referenced()
+    verifying = [blob for digest, blob in store.blobs.items() if digest not in used]
+    files = [*store.partials, *store.incoming, *verifying]
     if not files:
         return []
     opened, complete = inodes()
@@ -79,12 +84,14 @@ def downloads_going_on(
         for file in reversed(files)  # of a download's files the first stands for all
         if file.inode in opened or (not complete and file.mtime > fresh)
     }
-    return [_download(root, live[digest]) for digest in sorted(live)]
+    return [_download(root, live[digest], store) for digest in sorted(live)]
 
 
-def _download(root: str, file: StoredFile) -> str:
-    held_bytes = human_size(file.held)
-    return f"a download is writing {os.path.join(root, file.path)} ({held_bytes} so far)"
+def _download(root: str, file: StoredFile, store: Store) -> str:
+    path = os.path.join(root, file.path)
+    if store.blobs.get(file.digest) is file:
+        return f"a download that has come is reading {path}, which no model refers to yet"
+    return f"a download is writing {path} ({human_size(file.held)} so far)"
 
 
 def wait_for_pulls(

@@ -71,6 +71,10 @@ class Watch:
                 "What it downloaded is kept; run again, with a longer deadline if need be.",
             )
 
+    def over(self) -> bool:
+        """Say whether it is time to give up."""
+        return bool(self.stopped()) or (self.deadline is not None and self.clock() >= self.deadline)
+
     def seconds(self, most: float) -> float:
         """Return how long one may wait for the network, never beyond the deadline."""
         if self.deadline is None:

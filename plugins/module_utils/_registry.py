@@ -18,7 +18,8 @@ from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_store import 
     Layer,
     parse_manifest,
 )
-from ansible_collections.hx_infra.llm.plugins.module_utils._transport import Http
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import Exchange, Watch
+from ansible_collections.hx_infra.llm.plugins.module_utils._transport import Answer, Http
 
 ACCEPT = "application/vnd.docker.distribution.manifest.v2+json"
 TIMEOUT_S = 30.0
@@ -78,13 +79,16 @@ def manifest_url(name: ModelName, *, insecure: bool) -> str:
     return f"{scheme}://{name.host}/v2/{name.namespace}/{name.model}/manifests/{name.tag}"
 
 
-def ask(http: Http, source: ModelName, *, insecure: bool) -> Remote | None:
+def ask(
+    http: Http, source: ModelName, *, insecure: bool, watch: Watch | None = None
+) -> Remote | None:
     """Ask a registry for a manifest.
 
     Args:
         http: the HTTP function.
         source: the full name to ask for.
         insecure: whether the registry speaks plain HTTP.
+        watch: when to give up.
 
     Returns:
         What the registry offers, or None when it asks for a login that only the engine's own key
@@ -92,11 +96,18 @@ def ask(http: Http, source: ModelName, *, insecure: bool) -> Remote | None:
 
     Raises:
         RegistryError: the registry can't be reached, or has no such model, or fails.
+        HostError: it is time to give up.
     """
     url = manifest_url(source, insecure=insecure)
+    watch = watch or Watch()
+
+    def send() -> Answer:
+        return http("GET", url, None, {"Accept": ACCEPT}, watch.seconds(TIMEOUT_S))
+
     try:
-        answer = http("GET", url, None, {"Accept": ACCEPT}, TIMEOUT_S)
-        content = answer.read()
+        with Exchange(send, watch, f"asking {source.host} for {source}") as exchange:
+            status = exchange.answer().status
+            content = exchange.read()
     except OSError as error:
         raise RegistryError(
             url,
@@ -104,13 +115,13 @@ def ask(http: Http, source: ModelName, *, insecure: bool) -> Remote | None:
             "Check the registry's address, or its name resolution and firewall on this host.",
             reachable=False,
         ) from error
-    if answer.status == 401:
+    if status == 401:
         return None
-    if answer.status == 404:
+    if status == 404:
         raise RegistryError(url, "it doesn't have it (404)", "Check the name and the tag.")
-    if answer.status != 200:
+    if status != 200:
         text = content.decode("utf-8", errors="replace").strip()[:200]
-        raise RegistryError(url, f"it answers {answer.status} {text}".strip())
+        raise RegistryError(url, f"it answers {status} {text}".strip())
     return read_remote(url, content)
 
 

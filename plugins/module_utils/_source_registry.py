@@ -12,6 +12,7 @@ from typing import Optional
 
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_offer import Offer
 from ansible_collections.hx_infra.llm.plugins.module_utils._catalog_plan import Wanted
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import Watch
 from ansible_collections.hx_infra.llm.plugins.module_utils._registry import (
     RegistryError,
     Remote,
@@ -29,14 +30,16 @@ class RegistrySource:
     Args:
         http: asks for manifests.
         pull: lets the engine pull a model; raises HostError.
+        watch: when to give up.
     """
 
     kind = "registry"
 
-    def __init__(self, http: Http, pull: Pull) -> None:
+    def __init__(self, http: Http, pull: Pull, watch: Watch | None = None) -> None:
         self.label = self.kind
         self._http = http
         self._pull = pull
+        self._watch = watch
         self._gone: dict[str, str] = {}  # the problem by the host that gave no answer
 
     def offer(self, item: Wanted) -> Offer:
@@ -50,7 +53,7 @@ class RegistrySource:
         if host in self._gone:
             return Offer(source, self.kind, None, self._gone[host], reachable=False)
         try:
-            remote = ask(self._http, item.source, insecure=item.insecure)
+            remote = ask(self._http, item.source, insecure=item.insecure, watch=self._watch)
         except RegistryError as error:
             if not error.reachable:
                 self._gone[host] = error.problem

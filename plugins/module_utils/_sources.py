@@ -89,7 +89,7 @@ def make_sources(
         registry: pulls a model through the engine.
         http: asks registries.
         retries: how often and how patiently peers and archives are asked again.
-        watch: when to give up on peers and archives, in whatever they do.
+        watch: when to give up on sources, in whatever they do.
         tell: told a model that peers and archives are asked for, and what that waits for.
 
     Raises:
@@ -101,7 +101,7 @@ def make_sources(
     for spec in specs or ({"type": REGISTRY},):
         kind = str(spec.get("type") or "")
         if kind == REGISTRY:
-            source: Source = RegistrySource(http, registry)
+            source: Source = RegistrySource(http, registry, watch)
         elif kind == PEER:
             source = _peer(spec, writer, asked)
         elif kind == ARCHIVE:

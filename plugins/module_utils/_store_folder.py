@@ -82,10 +82,15 @@ class Folder:
         alike = sorted(entry for entry in entries if entry.lower() == name.lower())
         return alike[0] if alike else name
 
-    def status(self, name: str) -> os.stat_result | None:
-        """Return what is known about an entry itself; None when there is none."""
+    def status(self, name: str, *, follow: bool = False) -> os.stat_result | None:
+        """Return what is known about an entry itself; None when there is none.
+
+        Args:
+            name: the entry.
+            follow: whether to tell of what a link leads to instead, as engines see it.
+        """
         try:
-            return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+            return os.stat(name, dir_fd=self._descriptor, follow_symlinks=follow)
         except FileNotFoundError:
             return None
 

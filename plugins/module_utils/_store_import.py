@@ -149,7 +149,7 @@ class StoreWriter:
     def _has(self, layer: Layer) -> bool:
         try:
             with self._folder(BLOBS) as blobs:
-                status = blobs.status(f"sha256-{layer.digest}")
+                status = blobs.status(f"sha256-{layer.digest}", follow=True)
         except FileNotFoundError:
             return False
         except OSError as error:

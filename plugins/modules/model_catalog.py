@@ -270,7 +270,7 @@ plan:
       elements: str
 totals:
   description: What the plan takes and gives.
-  returned: always
+  returned: when a plan could be made
   type: dict
   contains:
     bytes_to_download:
@@ -284,7 +284,7 @@ totals:
       type: int
 catalog:
   description: The models before and after; in check mode as they would be after.
-  returned: always
+  returned: when a plan could be made
   type: dict
   contains:
     before:
@@ -315,26 +315,43 @@ env:
     digest:
       description: The model's digest.
       type: str
+env_before:
+  description:
+    - The same of the models before the run, which are those that are there when it is in check
+      mode or refused.
+  returned: when a plan could be made
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The model.
+      type: str
+    size_bytes:
+      description: The model's size.
+      type: int
+    digest:
+      description: The model's digest.
+      type: str
 undeclared:
   description: Names of models that are kept though nobody declared them.
-  returned: always
+  returned: when a plan could be made
   type: list
   elements: str
 kept_versions:
   description: Names of the versions that are kept of declared models to go back to.
-  returned: always
+  returned: when a plan could be made
   type: list
   elements: str
 unasked:
   description:
     - Names of models that are there as declared, but whose registry couldn't say whether their tag
       has moved.
-  returned: always
+  returned: when a plan could be made
   type: list
   elements: str
 unavailable:
   description: Declared models that are not as declared and that no source can give.
-  returned: always
+  returned: when a plan could be made
   type: list
   elements: dict
   contains:
@@ -346,7 +363,7 @@ unavailable:
       type: str
 aside:
   description: Paths in the store of bad blobs that are set aside after the run.
-  returned: always
+  returned: when a plan could be made
   type: list
   elements: str
 verified:
@@ -372,7 +389,7 @@ verified:
       elements: dict
 outcomes:
   description: How each step went; empty in check mode.
-  returned: always
+  returned: when a plan could be made
   type: list
   elements: dict
   contains:
@@ -404,29 +421,34 @@ outcomes:
     seconds:
       description: How long the step took.
       type: float
+    refuted:
+      description:
+        - Whether a new model came and then didn't answer as it should. One that the deadline cut
+          off, or that had no engine to answer for it, is not.
+      type: bool
 verdicts:
   description:
     - The catalog judged. Each entry has check, status, subject, value, limit, unit and evidence.
-  returned: always
+  returned: when a plan could be made
   type: list
   elements: dict
 reclaimed_bytes:
   description: Disk space given back; in check mode what would be given back.
-  returned: always
+  returned: when a plan could be made
   type: int
 reclaimed_apparent_bytes:
   description:
     - The lengths of the files that are gone. Those of unfinished downloads are longer than what
       they occupy.
-  returned: always
+  returned: when a plan could be made
   type: int
 reclaimed_files:
   description: Number of files that are gone; in check mode that would go.
-  returned: always
+  returned: when a plan could be made
   type: int
 downloaded_bytes:
   description: What was downloaded; in check mode what would be downloaded.
-  returned: always
+  returned: when a plan could be made
   type: int
 """
 

@@ -46,7 +46,7 @@ LOAD = {
     "loop_lag_limit_ms": 1e6,
     "overhead_limit_ms": 1e6,
 }
-SPEED, SLOWLY = 400.0, 10.0
+SPEED, SLOWLY = 100.0, 2.5
 
 
 class Update:

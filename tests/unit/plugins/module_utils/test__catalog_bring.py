@@ -13,7 +13,10 @@ import pytest
 from catalog_rig import Source, World
 from store_samples import LONG_AGO, blob_path, digest_of, write_model
 
-from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
+from ansible_collections.hx_infra.llm.plugins.module_utils._errors import (
+    HostError,
+    UnreachableError,
+)
 
 WEIGHTS, LICENSE = b"the weights", b"the license"
 FLIPPED = b"the weightS"
@@ -192,8 +195,40 @@ def test_a_model_that_does_not_answer_keeps_its_good_blobs(tmp_path):
     world.engine.failing = {"one:latest"}
     [outcome] = world.apply()
     assert (outcome.ok, outcome.detail) == (False, "prompting one:latest failed: no.")
-    assert (outcome.source, outcome.proof_s) == (REGISTRY, None)
+    assert (outcome.source, outcome.proof_s, outcome.refuted) == (REGISTRY, None, True)
     assert world.good()
+
+
+@pytest.mark.parametrize(
+    ("stop", "error"),
+    [("SIGTERM", HostError("prompting one was stopped.")), ("", UnreachableError("it is down."))],
+)
+def test_a_proof_that_was_cut_off_says_nothing_against_a_model(tmp_path, stop, error):
+    world = World(tmp_path, "one", sources=[registry(tmp_path)])
+
+    def prove(_name):
+        world.stop = stop
+        raise error
+
+    world.engine.prove = prove
+    [outcome] = world.apply()
+    assert (outcome.ok, outcome.source, outcome.refuted) == (False, REGISTRY, False)
+    assert outcome.detail == str(error)
+
+
+def test_a_bad_blob_that_is_a_link_is_repaired(tmp_path):
+    """Engines follow links, and so does whoever reads the store."""
+    write_model(tmp_path, "one", WEIGHTS, LICENSE)
+    path, other = blob_path(tmp_path, WEIGHTS), tmp_path / "elsewhere"
+    other.write_bytes(FLIPPED)
+    path.unlink()
+    path.symlink_to(other)
+    world = World(tmp_path, "one", sources=[registry(tmp_path)])
+    [outcome] = world.apply()
+    assert (outcome.ok, outcome.detail) == (True, "")
+    assert (path.is_symlink(), path.read_bytes()) == (False, WEIGHTS)
+    assert other.read_bytes() == FLIPPED
+    assert world.left() == []
 
 
 def test_a_login_that_leads_to_another_version_names_both_digests(tmp_path):

@@ -136,6 +136,48 @@ def test_a_run_that_is_refused_tells_of_the_models_that_are_there(whole):
     assert [step["action"] for step in result["plan"]] == ["adopt", "pull", "remove"]
 
 
+def test_the_models_before_are_told_however_broken_they_are(whole):
+    before = whole.run("one", "two")["env"]
+    write(whole.registry, "three", b"weights three")
+    whole.flip(ONE)
+    (whole.registry / parse_name("one").manifest).unlink()  # no source can give it
+    result = whole.run("one", "two", "three", verify="full", check=True)
+    assert "no source can give it" in result["msg"]
+    assert result["env_before"] == before
+    names = [entry["name"] for entry in result["env"]]
+    assert names == ["one:latest", "two:latest", "three:latest"]
+    result = whole.run("two", "three", forbidden=["one"])
+    assert {entry["name"] for entry in result["env_before"]} == {"one:latest", "two:latest"}
+    assert {entry["name"] for entry in result["env"]} == {"two:latest", "three:latest"}
+
+
+def test_a_model_that_anothers_download_makes_whole_is_not_told_as_unavailable(whole):
+    write_model(whole.root, "mine", ONE)
+    blob_path(whole.root, ONE).unlink()
+    predicted = whole.run("mine", "one", "two", check=True)
+    result = whole.run("mine", "one", "two")
+    for run in (predicted, result):
+        assert "msg" not in run
+        assert run["unavailable"] == []
+        assert [entry["complete"] for entry in run["catalog"]["after"]] == [True] * 3
+    assert same(result, predicted)
+    assert not whole.run("mine", "one", "two")["changed"]
+
+
+def test_it_is_when_the_download_fails(whole, monkeypatch):
+    write_model(whole.root, "mine", ONE)
+    blob_path(whole.root, ONE).unlink()
+
+    def fail(*_args, **_options):
+        raise HostError("no byte came.")
+
+    monkeypatch.setattr(whole.api, "pull", fail)
+    result = whole.run("mine", "one", "two")
+    assert "one:latest: no byte came." in result["msg"]
+    assert "mine:latest: blob sha256-" in result["msg"]
+    assert result["msg"].count("one:latest") == 1
+
+
 def test_what_could_not_be_removed_is_judged_as_there(whole, monkeypatch):
     write_blob(whole.root, b"orphan")
     os.utime(blob_path(whole.root, b"orphan"), (LONG_AGO, LONG_AGO))
@@ -169,6 +211,10 @@ def test_an_engine_that_serves_something_else(whole):
     assert "bad:latest" in result["msg"]
     assert "other:latest" in result["msg"]
     assert whole.api.asked == []
+    shutil.rmtree(whole.root / "manifests")
+    write(whole.root, "one", ONE)
+    assert whole.run("one", check=True)["changed"] is False
+    assert "doesn't serve the store" in whole.run("one")["msg"]  # though nothing is to be done
 
 
 def test_an_undeclared_model_whose_configuration_rots_is_not_taken_for_that(whole):

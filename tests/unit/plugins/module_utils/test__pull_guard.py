@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from store_samples import blob_path, write_blob, write_model
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _pull_guard as guard
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
@@ -53,6 +54,18 @@ def test_where_open_files_cannot_be_seen_a_fresh_file_counts(store):
     os.utime(store / f"{PARTIAL}-0", (1050, 1050))
     told = guard.pulls_going_on(str(store), inodes=lambda: (set(), False), now=lambda: 1070)
     assert [PARTIAL in item for item in told] == [True]
+
+
+def test_a_download_that_is_being_verified_has_no_unfinished_files(tmp_path):
+    write_model(tmp_path, "one", b"in use")
+    came = write_blob(tmp_path, b"came")
+    with came.open("rb"), blob_path(tmp_path, b"in use").open("rb"):  # an engine answers with it
+        [told] = guard.pulls_going_on(str(tmp_path))
+        assert told == (f"a download that has come is reading {came}, which no model refers to yet")
+        manifest = next(path for path in (tmp_path / "manifests").rglob("*") if path.is_file())
+        manifest.write_bytes(b"")  # so nobody knows what it referred to
+        assert guard.pulls_going_on(str(tmp_path)) == []
+    assert guard.pulls_going_on(str(tmp_path), inodes=nobody) == []
 
 
 def test_another_run_is_named(store):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+import time
 
 import pytest
 
 from ansible_collections.hx_infra.llm.plugins.module_utils import _registry as registry
 from ansible_collections.hx_infra.llm.plugins.module_utils._errors import HostError
 from ansible_collections.hx_infra.llm.plugins.module_utils._ollama_names import parse_name
+from ansible_collections.hx_infra.llm.plugins.module_utils._pull_stream import Watch
 from ansible_collections.hx_infra.llm.plugins.module_utils._transport import Answer
 
 SOURCE = parse_name("registry:5000/library/qwen3:1.7b")
@@ -84,6 +87,31 @@ def test_failures(answer, text):
         ask(answer)
     assert caught.value.reachable == isinstance(answer, Answer)
     assert caught.value.message == f"{URL}: {caught.value.problem}."
+
+
+@pytest.mark.parametrize("said", ["", "SIGTERM"])
+def test_it_is_given_up_while_a_registry_says_nothing(said):
+    asked, end = threading.Event(), threading.Event()
+    given = []
+
+    def http(_method, _url, _body, _headers, timeout):
+        given.append(timeout)
+        asked.set()
+        end.wait(10)
+        return Answer(200, PLAIN)
+
+    watch = Watch(
+        deadline=None if said else time.monotonic() + 5,
+        stopped=lambda: said if asked.is_set() else "",
+        clock=lambda: time.monotonic() + (60 if asked.is_set() else 0),
+        tick_s=0.01,
+    )
+    with pytest.raises(HostError, match=said or "at the deadline") as caught:
+        registry.ask(http, SOURCE, insecure=True, watch=watch)
+    end.set()
+    assert not isinstance(caught.value, registry.RegistryError)
+    assert str(caught.value).startswith("asking registry:5000 for registry:5000/library/qwen3:1.7b")
+    assert 0 < given[0] <= (30 if said else 5)
 
 
 def test_a_copy_byte_for_byte_has_one_digest():

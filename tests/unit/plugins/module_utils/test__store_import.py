@@ -161,6 +161,17 @@ def test_a_whole_blob_is_left_alone(root, writer):
     assert not (root / ".hx").exists()
 
 
+def test_a_whole_one_may_be_a_link(root, writer, tmp_path):
+    other = tmp_path / "elsewhere"
+    other.write_bytes(CONTENT)
+    path = root / "blobs" / f"sha256-{LAYER.digest}"
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(other)
+    assert writer.need([LAYER]) == []
+    other.unlink()
+    assert writer.need([LAYER]) == [LAYER]
+
+
 def test_one_of_another_length_is_replaced(root, writer):
     blob_path(root, CONTENT).write_bytes(b"cut")
     assert writer.need([LAYER]) == [LAYER]
